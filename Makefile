@@ -1,0 +1,45 @@
+# corum: `make run` starts a member, `make test` passes the tests; `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+RUST_SOURCES := rust/Cargo.toml $(wildcard rust/Cargo.lock) $(wildcard rust/src/*.rs)
+
+help: ## this list
+	@grep -E '^[a-z_-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.venv/.deps: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'maturin>=1.7,<2'
+	@$(BIN)/python tools/dev_deps.py | xargs -d '\n' $(BIN)/python -m pip install -q --disable-pip-version-check
+	@touch $@
+
+.venv/.built: .venv/.deps $(RUST_SOURCES)
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release -q
+	@touch $@
+
+build: .venv/.built ## everything into .venv
+
+run: build ## start a member on 127.0.0.1:2379 / 2380, data in default.etcd
+	@exec $(BIN)/etcd
+
+lint: build ## format, lint, types, import rules, clippy
+	$(BIN)/ruff format --check src tests tools benchmarks
+	$(BIN)/ruff check src tests tools benchmarks
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+	cargo fmt --manifest-path rust/Cargo.toml --check
+	cargo clippy --manifest-path rust/Cargo.toml --all-targets -q -- -D warnings -D clippy::undocumented_unsafe_blocks
+
+test: lint ## lint, Rust's tests, all Python tests
+	cargo test --manifest-path rust/Cargo.toml -q
+	$(BIN)/python -m pytest
+
+wheel: .venv/.deps ## one wheel that installs where there is no Rust
+	@$(BIN)/maturin build --release -q --out dist && ls dist
+
+clean: ## forget what was built
+	rm -rf .venv rust/target dist
+
+.PHONY: help build run lint test wheel clean
