@@ -1,0 +1,377 @@
+"""The backend on disk: one LMDB file, one named database per bucket.
+
+Why LMDB: a commit is one write and two syncs, readers never wait for the writer, and opening costs
+nothing whatever the size. The file is memory-mapped read-only, so what the kernel keeps of it is
+its page cache and not our heap. All calls hold or release the GIL inside py-lmdb; no lock of ours.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Final
+
+import lmdb
+
+from corum.backend import schema
+from corum.backend.backend import (
+    Backend,
+    BackendCorrupt,
+    BackendError,
+    BackendFull,
+    Batch,
+    DefragmentJob,
+    Row,
+    View,
+)
+from corum.backend.layers import Data, LayeredBucket, LayeredReader, operations
+from corum.values import GIB
+
+if TYPE_CHECKING:
+    from lmdb import Cursor, Environment, Transaction
+
+MAP_BYTES: Final = 64 * GIB
+"""Address space reserved for the map, eight times the quota that etcd recommends as the largest.
+Not memory, not disk: the file grows page by page."""
+MAP_BYTES_MIN: Final = GIB
+READERS_MAX: Final = 1_024
+_STEP_FIRST: Final = 8
+_STEP_MAX: Final = 1_024
+
+
+def _start_of(cursor: Cursor, start: bytes) -> bool:
+    return cursor.set_range(start) if start else cursor.first()
+
+
+class _Base:
+    """The committed rows of one database, as one read transaction sees them."""
+
+    __slots__ = ("_cursor", "_db", "_txn")
+
+    def __init__(self, txn: Transaction, db: Any) -> None:
+        self._txn = txn
+        self._db = db
+        self._cursor: Cursor | None = None  # made when first needed: most readers touch few buckets
+
+    def _open(self) -> Cursor:
+        if self._cursor is None:
+            self._cursor = self._txn.cursor(self._db)
+        return self._cursor
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            # A cursor that stays on its page spares half of the walk (0.31 against 0.40 us).
+            return (self._cursor or self._open()).get(key)
+        except lmdb.BadValsizeError:  # empty or too long to be in the file
+            return None
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return list(map(self._open().get, keys))  # measured faster than cursor.getmulti
+
+    def range(self, start: bytes, end: bytes | None, limit: int) -> list[Row]:
+        cursor = self._open()
+        if not _start_of(cursor, start):
+            return []
+        rows = cursor.iternext()
+        out: list[Row] = []
+        step = _STEP_FIRST
+        while True:
+            step = min(step, limit - len(out)) if limit else step
+            chunk: list[Row] = list(islice(rows, step))
+            if end is not None and chunk and chunk[-1][0] >= end:
+                del chunk[bisect_left(chunk, (end, b"")) :]
+                return out + chunk
+            out += chunk
+            if len(chunk) < step or len(out) == limit:
+                return out
+            step = min(step * 4, _STEP_MAX)
+
+    def keys(self, start: bytes, end: bytes | None, limit: int) -> list[bytes]:
+        cursor = self._open()
+        if not _start_of(cursor, start):
+            return []
+        found: list[bytes] = list(islice(cursor.iternext(keys=True, values=False), limit))
+        if end is not None and found and found[-1] >= end:
+            del found[bisect_left(found, end) :]
+        return found
+
+    def last(self) -> Row | None:
+        cursor = self._open()
+        return cursor.item() if cursor.last() else None
+
+    def entries(self) -> int:
+        return self._txn.stat(self._db)["entries"]
+
+
+def _as_error(error: lmdb.Error, path: Path) -> BackendError:
+    if isinstance(error, lmdb.MapFullError | lmdb.DiskError):
+        return BackendFull(f"{path}: {error}")
+    if isinstance(error, lmdb.CorruptedError | lmdb.PanicError | lmdb.InvalidError):
+        return BackendCorrupt(f"{path}: {error}")
+    return BackendError(f"{path}: {error}")
+
+
+def _write_bucket(txn: Transaction, db: Any, data: Data) -> None:
+    """Sorted, so that neighbours meet the same pages; appended when all is beyond the last key."""
+    gone = sorted(key for key, value in data.items() if value is None)
+    for key in gone:
+        txn.delete(key, db=db)
+    rows = data.items() if not gone else [row for row in data.items() if row[1] is not None]
+    if rows:
+        ordered = sorted(rows)
+        with txn.cursor(db) as cursor:
+            append = not cursor.last() or cursor.key() < ordered[0][0]
+            cursor.putmulti(ordered, append=append)
+
+
+class _Batch:
+    __slots__ = ("_backend", "_data", "operations")
+
+    def __init__(self, backend: LmdbBackend, data: Mapping[str, Data]) -> None:
+        self._backend = backend
+        self._data = data
+        self.operations = operations(data)
+
+    def write(self) -> BackendError | None:
+        backend = self._backend
+        started = perf_counter_ns()
+        try:
+            with backend.env.begin(write=True) as txn:
+                for name, data in self._data.items():
+                    _write_bucket(txn, backend.databases[name], data)
+        except lmdb.Error as error:
+            return _as_error(error, backend.path)
+        backend.commit_ns = perf_counter_ns() - started
+        return None
+
+
+class _View:
+    __slots__ = ("_buckets", "_txn", "_views")
+
+    def __init__(self, backend: LmdbBackend, views: set[_View]) -> None:
+        self._txn = backend.env.begin()
+        self._views = views
+        self._buckets = {
+            name: bucket.frozen(_Base(self._txn, backend.databases[name]))
+            for name, bucket in backend.buckets.items()
+        }
+        views.add(self)
+
+    def bucket(self, name: str) -> LayeredReader:
+        return self._buckets[name]
+
+    def close(self) -> None:
+        self._txn.abort()
+        self._views.discard(self)
+
+
+class _DefragmentJob:
+    __slots__ = ("_env", "copied", "copy")
+
+    def __init__(self, env: Environment, copy: Path) -> None:
+        self._env = env
+        self.copy = copy
+        self.copied = False
+
+    def run(self) -> BackendError | None:
+        try:
+            self.copy.unlink(missing_ok=True)
+            self._env.copy(os.fspath(self.copy), compact=True)
+            with self.copy.open("rb") as file:
+                os.fsync(file.fileno())
+        except lmdb.Error as error:
+            return _as_error(error, self.copy)
+        except OSError as error:
+            return BackendError(f"{self.copy}: {error}")
+        self.copied = True
+        return None
+
+
+class LmdbBackend:
+    """`Backend` on the file `path` (with `path`-lock beside it), created when absent."""
+
+    def __init__(self, path: str | os.PathLike[str], *, map_bytes: int = MAP_BYTES) -> None:
+        self.path: Final = Path(path)
+        self.commit_ns = 0
+        self.databases: dict[str, Any] = {}
+        self.buckets: dict[str, LayeredBucket] = {}
+        self._map_bytes = map_bytes
+        self._views: set[_View] = set()
+        self._in_flight: _Batch | None = None
+        self._defragmenting: _DefragmentJob | None = None
+        self._committed_index = (0, 0)
+        self._copy = self.path.with_name(self.path.name + ".tmp")
+        self._copy.unlink(missing_ok=True)  # a rewrite that a crash interrupted
+        self._open()
+
+    # ---- the loop's reads and writes
+
+    def bucket(self, name: str) -> LayeredBucket:
+        return self.buckets[name]
+
+    def get(self, bucket: str, key: bytes) -> bytes | None:
+        return self.buckets[bucket].get(key)
+
+    def put(self, bucket: str, key: bytes, value: bytes) -> None:
+        self.buckets[bucket].pending[key] = value
+
+    def delete(self, bucket: str, key: bytes) -> None:
+        self.buckets[bucket].pending[key] = None
+
+    def range(
+        self, bucket: str, start: bytes = b"", end: bytes | None = None, limit: int = 0
+    ) -> list[Row]:
+        return self.buckets[bucket].range(start, end, limit)
+
+    # ---- commits
+
+    @property
+    def pending_operations(self) -> int:
+        return sum([len(bucket.pending) for bucket in self.buckets.values()])
+
+    def seal(self, consistent_index: int, term: int) -> _Batch | None:
+        if self._in_flight is not None or self._defragmenting is not None:
+            return None
+        index = (consistent_index, term)
+        if index == self._committed_index and not self.pending_operations:
+            return None
+        assert index >= self._committed_index, f"index {index} < {self._committed_index}"
+        self.put(schema.META, schema.CONSISTENT_INDEX, schema.u64(consistent_index))
+        self.put(schema.META, schema.TERM, schema.u64(term))
+        self._committed_index = index
+        sealed = {name: bucket.seal() for name, bucket in self.buckets.items() if bucket.pending}
+        self._in_flight = _Batch(self, sealed)
+        return self._in_flight
+
+    def committed(self, batch: Batch) -> None:
+        assert batch is self._in_flight, "not the batch in flight"
+        self._in_flight = None
+        self._read_committed()
+
+    # ---- views, sizes, maintenance
+
+    def view(self) -> View:
+        return _View(self, self._views)
+
+    @property
+    def open_views(self) -> int:
+        return len(self._views)
+
+    @property
+    def size(self) -> int:
+        return (self.env.info()["last_pgno"] + 1) * self._page_bytes
+
+    @property
+    def size_in_use(self) -> int:
+        stats = [self._txn.stat(db) for db in (None, *self.databases.values())]
+        parts = ("branch_pages", "leaf_pages", "overflow_pages")
+        pages = 2 + sum(stat[part] for stat in stats for part in parts)  # 2: the meta pages
+        return min(pages * self._page_bytes, self.size)
+
+    def defragment(self) -> DefragmentJob | None:
+        if self._in_flight is not None or self._defragmenting is not None:
+            return None
+        self._defragmenting = _DefragmentJob(self.env, self._copy)
+        return self._defragmenting
+
+    def defragmented(self, job: DefragmentJob) -> bool:
+        assert job is self._defragmenting, "not the rewrite in progress"
+        assert isinstance(job, _DefragmentJob)
+        if job.copied:
+            if self._views:
+                return False
+            self._shut()
+            os.replace(job.copy, self.path)
+            self._sync_directory()
+            self._open()
+        else:
+            with suppress(OSError):
+                job.copy.unlink(missing_ok=True)
+        self._defragmenting = None
+        return True
+
+    def close(self) -> None:
+        for view in tuple(self._views):
+            view.close()
+        self._shut()
+
+    # ---- the file
+
+    def _open(self) -> None:
+        fresh = not self.path.exists()
+        self.env = self._map()
+        try:
+            with self.env.begin(write=True) as txn:
+                for name in schema.BUCKETS:
+                    self.databases[name] = self.env.open_db(name.encode(), txn=txn)
+        except lmdb.Error as error:
+            self.env.close()
+            raise _as_error(error, self.path) from error
+        if fresh:
+            self._sync_directory()
+        self._page_bytes = self.env.stat()["psize"]
+        self._txn: Transaction = self.env.begin()
+        if not self.buckets:
+            for name, db in self.databases.items():
+                self.buckets[name] = LayeredBucket(_Base(self._txn, db), {}, {})
+            meta = self.buckets[schema.META]
+            self._committed_index = (
+                schema.from_u64(meta.get(schema.CONSISTENT_INDEX)),
+                schema.from_u64(meta.get(schema.TERM)),
+            )
+        else:
+            self._rebase()
+
+    def _map(self) -> Environment:
+        """Open with the largest map the process may have (RLIMIT_AS, small machines)."""
+        size = self._map_bytes
+        if self.path.exists():
+            size = max(size, 4 * self.path.stat().st_size)
+        while True:
+            try:
+                return lmdb.open(
+                    os.fspath(self.path),
+                    subdir=False,
+                    map_size=size,
+                    max_dbs=len(schema.BUCKETS),
+                    max_readers=READERS_MAX,
+                    mode=0o600,
+                    readahead=False,  # reads are scattered; readahead would fill memory in vain
+                )
+            except lmdb.MemoryError:
+                size //= 2
+                if size < MAP_BYTES_MIN:
+                    raise BackendFull(f"{self.path}: no address space for {size} bytes") from None
+            except lmdb.Error as error:
+                raise _as_error(error, self.path) from error
+
+    def _read_committed(self) -> None:
+        self._txn.abort()
+        self._txn = self.env.begin()
+        self._rebase()
+
+    def _rebase(self) -> None:
+        for name, bucket in self.buckets.items():
+            bucket.committed(_Base(self._txn, self.databases[name]))
+
+    def _shut(self) -> None:
+        self._txn.abort()
+        self.env.close()
+
+    def _sync_directory(self) -> None:
+        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+if TYPE_CHECKING:
+
+    def _is_backend(backend: LmdbBackend) -> Backend:
+        return backend

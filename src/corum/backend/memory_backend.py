@@ -1,0 +1,231 @@
+"""The backend without a disk: for the simulator and for in-process tests.
+
+Same layers, same commit protocol; the committed layer is dicts. What a crash leaves is in
+`MemoryDisk`: make a new `MemoryBackend` on the disk of the old one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from corum.backend import schema
+from corum.backend.backend import Backend, BackendError, Batch, DefragmentJob, Row, View
+from corum.backend.layers import Data, LayeredBucket, LayeredReader, SortedKeys, operations
+
+_PAGE: Final = 4_096
+_PAGES_EMPTY: Final = 5  # of a fresh file, so that sizes look like a disk's
+_ROW_OVERHEAD: Final = 32
+
+
+class _Base:
+    """The committed rows of one bucket."""
+
+    __slots__ = ("_rows", "_sorted")
+
+    def __init__(self, rows: dict[bytes, bytes]) -> None:
+        self._rows = rows
+        self._sorted: list[bytes] = sorted(rows)
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._rows.get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return list(map(self._rows.get, keys))
+
+    def range(self, start: bytes, end: bytes | None, limit: int) -> list[Row]:
+        rows = self._rows
+        return [(key, rows[key]) for key in self._slice(start, end, limit)]
+
+    def keys(self, start: bytes, end: bytes | None, limit: int) -> list[bytes]:
+        return self._slice(start, end, limit)
+
+    def last(self) -> Row | None:
+        if not self._sorted:
+            return None
+        return (self._sorted[-1], self._rows[self._sorted[-1]])
+
+    def entries(self) -> int:
+        return len(self._rows)
+
+    def _slice(self, start: bytes, end: bytes | None, limit: int) -> list[bytes]:
+        low = bisect_left(self._sorted, start)
+        high = len(self._sorted) if end is None else bisect_left(self._sorted, end, low)
+        return self._sorted[low : min(high, low + limit) if limit else high]
+
+    def merged(self, data: Data, *, in_place: bool) -> _Base:
+        """With `data` applied; a copy when somebody may still read this one."""
+        base = self if in_place else _Base(self._rows.copy())
+        rows, known = base._rows, base._sorted
+        added: list[bytes] = []
+        gone = False
+        for key, value in data.items():
+            if value is None:
+                gone |= rows.pop(key, None) is not None
+            else:
+                if key not in rows:
+                    added.append(key)
+                rows[key] = value
+        if gone:
+            known[:] = [key for key in known if key in rows]
+        known.extend(added)
+        known.sort()
+        return base
+
+
+class MemoryDisk:
+    """What survives a crash: every batch that was written. `error` makes writes fail."""
+
+    def __init__(self) -> None:
+        self.bases: dict[str, _Base] = {name: _Base({}) for name in schema.BUCKETS}
+        self.written: list[dict[str, Data]] = []  # durable, not yet merged: at most one
+        self.error: BackendError | None = None
+
+    def merge(self, *, in_place: bool) -> None:
+        for batch in self.written:
+            for name, data in batch.items():
+                self.bases[name] = self.bases[name].merged(data, in_place=in_place)
+        self.written.clear()
+
+
+class _Batch:
+    __slots__ = ("_disk", "data", "operations")
+
+    def __init__(self, disk: MemoryDisk, data: dict[str, Data]) -> None:
+        self._disk = disk
+        self.data = data
+        self.operations = operations(data)
+
+    def write(self) -> BackendError | None:
+        if self._disk.error is None:
+            self._disk.written.append(self.data)
+        return self._disk.error
+
+
+class _View:
+    __slots__ = ("_buckets", "_views")
+
+    def __init__(self, backend: MemoryBackend, views: set[_View]) -> None:
+        self._views = views
+        self._buckets = {
+            name: bucket.frozen(backend.disk.bases[name])
+            for name, bucket in backend.buckets.items()
+        }
+        views.add(self)
+
+    def bucket(self, name: str) -> LayeredReader:
+        return self._buckets[name]
+
+    def close(self) -> None:
+        self._views.discard(self)
+
+
+class _DefragmentJob:
+    def run(self) -> BackendError | None:
+        return None
+
+
+class MemoryBackend:
+    """`Backend` on a `MemoryDisk`."""
+
+    def __init__(self, disk: MemoryDisk | None = None) -> None:
+        self.disk: Final = disk or MemoryDisk()
+        self.disk.merge(in_place=False)
+        self.commit_ns = 0
+        self.buckets: dict[str, LayeredBucket] = {
+            name: LayeredBucket(base, {}, {}) for name, base in self.disk.bases.items()
+        }
+        self._views: set[_View] = set()
+        self._in_flight: _Batch | None = None
+        self._defragmenting: _DefragmentJob | None = None
+        self._committed_index = (
+            schema.from_u64(self.get(schema.META, schema.CONSISTENT_INDEX)),
+            schema.from_u64(self.get(schema.META, schema.TERM)),
+        )
+        self._size = self.size_in_use
+
+    def bucket(self, name: str) -> LayeredBucket:
+        return self.buckets[name]
+
+    def get(self, bucket: str, key: bytes) -> bytes | None:
+        return self.buckets[bucket].get(key)
+
+    def put(self, bucket: str, key: bytes, value: bytes) -> None:
+        self.buckets[bucket].pending[key] = value
+
+    def delete(self, bucket: str, key: bytes) -> None:
+        self.buckets[bucket].pending[key] = None
+
+    def range(
+        self, bucket: str, start: bytes = b"", end: bytes | None = None, limit: int = 0
+    ) -> list[Row]:
+        return self.buckets[bucket].range(start, end, limit)
+
+    @property
+    def pending_operations(self) -> int:
+        return sum([len(bucket.pending) for bucket in self.buckets.values()])
+
+    def seal(self, consistent_index: int, term: int) -> _Batch | None:
+        if self._in_flight is not None or self._defragmenting is not None:
+            return None
+        index = (consistent_index, term)
+        if index == self._committed_index and not self.pending_operations:
+            return None
+        assert index >= self._committed_index, f"index {index} < {self._committed_index}"
+        self.put(schema.META, schema.CONSISTENT_INDEX, schema.u64(consistent_index))
+        self.put(schema.META, schema.TERM, schema.u64(term))
+        self._committed_index = index
+        sealed = {name: bucket.seal() for name, bucket in self.buckets.items() if bucket.pending}
+        self._in_flight = _Batch(self.disk, sealed)
+        return self._in_flight
+
+    def committed(self, batch: Batch) -> None:
+        assert batch is self._in_flight, "not the batch in flight"
+        self._in_flight = None
+        self.disk.merge(in_place=not self._views)
+        for name, bucket in self.buckets.items():
+            bucket.committed(self.disk.bases[name])
+        self._size = max(self._size, self.size_in_use)
+
+    def view(self) -> View:
+        return _View(self, self._views)
+
+    @property
+    def open_views(self) -> int:
+        return len(self._views)
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def size_in_use(self) -> int:
+        data = sum(
+            len(key) + len(value) + _ROW_OVERHEAD
+            for base in self.disk.bases.values()
+            for key, value in base.range(b"", None, 0)
+        )
+        return (_PAGES_EMPTY + -(-data // _PAGE)) * _PAGE
+
+    def defragment(self) -> DefragmentJob | None:
+        if self._in_flight is not None or self._defragmenting is not None:
+            return None
+        self._defragmenting = _DefragmentJob()
+        return self._defragmenting
+
+    def defragmented(self, job: DefragmentJob) -> bool:
+        assert job is self._defragmenting, "not the rewrite in progress"
+        self._defragmenting = None
+        self._size = self.size_in_use
+        return True
+
+    def close(self) -> None:
+        self._views.clear()
+
+
+if TYPE_CHECKING:
+
+    def _is_backend(backend: MemoryBackend) -> Backend:
+        return backend
