@@ -1,4 +1,4 @@
-"""One etcd daemon under test: ours or Go's, on free loopback ports, with its data in a given folder.
+"""One etcd daemon under test: ours or Go's, on free loopback ports, data in a given folder.
 
 Used by tests (`tests/conftest.py` makes fixtures of it) and by `benchmarks/run.py`; it therefore
 knows neither pytest nor benchmarks. Everything started here is stopped by its own process id.
