@@ -126,9 +126,11 @@ class RangeIndex:
 
     def match(self, changes: Sequence[Change]) -> dict[Group, list[int]]:
         """For each group that is concerned: positions in `changes`, ascending."""
+        if len(self) == 1:
+            return self._match_only(changes)
         hits: dict[Group, list[int]] = {}
         exact = self._exact
-        wide = bool(self._prefix or self._from or self._spans)
+        wide = len(exact) < len(self)
         for position, change in enumerate(changes):
             key = change[1]
             group = exact.get(key)
@@ -138,6 +140,20 @@ class RangeIndex:
                 for group in self.covering(key):
                     hits.setdefault(group, []).append(position)
         return hits
+
+    def _match_only(self, changes: Sequence[Change]) -> dict[Group, list[int]]:
+        """`match` with a single group: the usual case of a lone watcher that catches up."""
+        for table in (self._exact, self._prefix, self._from, self._spans):
+            for group in table.values():
+                low, end = group.key, group.end
+                if end is None:
+                    found = [at for at, change in enumerate(changes) if change[1] == low]
+                elif end:
+                    found = [at for at, change in enumerate(changes) if low <= change[1] < end]
+                else:
+                    found = [at for at, change in enumerate(changes) if low <= change[1]]
+                return {group: found} if found else {}
+        return {}
 
     def covering(self, key: bytes) -> list[Group]:
         """Groups of ranges (not of single keys) that hold `key`."""
@@ -202,7 +218,8 @@ class Intervals:
         dead = self._dead
         hits = [group for group in self._fresh if group.key <= key < _end(group)]
         for tree in self._trees:
-            hits += tree.stab(key)
+            if tree.lowest <= key < tree.highest:
+                hits += tree.stab(key)
         found += [group for group in hits if group not in dead] if dead else hits
 
     def _merge(self, *, all_trees: bool) -> None:
@@ -227,13 +244,14 @@ def _end(group: Group) -> bytes:
 class _Tree:
     """Intervals sorted by start, read as a balanced tree whose nodes know their largest end."""
 
-    __slots__ = ("_furthest", "_starts", "groups")
+    __slots__ = ("_furthest", "_starts", "groups", "highest", "lowest")
 
     def __init__(self, groups: list[Group]) -> None:
         self.groups = sorted(groups, key=lambda group: (group.key, _end(group)))
         self._starts = [group.key for group in self.groups]
         self._furthest = [_end(group) for group in self.groups]
-        self._fill(0, len(self.groups))
+        self.lowest = self._starts[0]
+        self.highest = self._fill(0, len(self.groups))
 
     def _fill(self, low: int, high: int) -> bytes:
         """Largest end in [low, high), stored at its middle; b"" when empty. Depth is log2 n."""

@@ -37,8 +37,12 @@ _CANCELED: Final = b"\x20\x01"
 
 def varint(number: int) -> bytes:
     """Base-128 varint; negative numbers as int64 in ten bytes, as protobuf does."""
-    if 0 <= number < 0x80:
+    if 0 <= number < _SMALL_COUNT:
         return _SMALL[number]
+    return _varint(number)
+
+
+def _varint(number: int) -> bytes:
     number &= 0xFFFF_FFFF_FFFF_FFFF
     out = bytearray()
     while number >= 0x80:
@@ -48,7 +52,8 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
-_SMALL: Final = tuple(bytes((number,)) for number in range(0x80))
+_SMALL_COUNT: Final = 1024
+_SMALL: Final = tuple(map(_varint, range(_SMALL_COUNT)))
 
 
 def id_field(watch_id: int) -> bytes:
@@ -77,10 +82,12 @@ def encode_event(change: Change, previous: bytes | None = None) -> bytes:
         kv = b"\x0a" + varint(len(key)) + key + b"\x18" + varint(main)
         event = b"\x08\x01\x12" + varint(len(kv)) + kv
     else:
-        event = b"\x12" + varint(len(stored)) + stored
+        size = len(stored)
+        event = b"\x12" + (_SMALL[size] if size < _SMALL_COUNT else _varint(size)) + stored
     if previous is not None:
         event += b"\x1a" + varint(len(previous)) + previous
-    return b"\x5a" + varint(len(event)) + event
+    size = len(event)
+    return b"\x5a" + (_SMALL[size] if size < _SMALL_COUNT else _varint(size)) + event
 
 
 def is_creation(change: Change) -> bool:
