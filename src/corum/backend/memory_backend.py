@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from corum.backend import schema
 from corum.backend.backend import Backend, BackendError, Batch, DefragmentJob, Row, View
-from corum.backend.layers import Data, LayeredBucket, LayeredReader, SortedKeys, operations
+from corum.backend.layers import Data, LayeredBucket, LayeredReader, operations
 
 _PAGE: Final = 4_096
 _PAGES_EMPTY: Final = 5  # of a fresh file, so that sizes look like a disk's
@@ -23,11 +22,12 @@ _ROW_OVERHEAD: Final = 32
 class _Base:
     """The committed rows of one bucket."""
 
-    __slots__ = ("_rows", "_sorted")
+    __slots__ = ("_rows", "_sorted", "data_bytes")
 
-    def __init__(self, rows: dict[bytes, bytes]) -> None:
+    def __init__(self, rows: dict[bytes, bytes], data_bytes: int) -> None:
         self._rows = rows
         self._sorted: list[bytes] = sorted(rows)
+        self.data_bytes = data_bytes
 
     def get(self, key: bytes) -> bytes | None:
         return self._rows.get(key)
@@ -57,17 +57,22 @@ class _Base:
 
     def merged(self, data: Data, *, in_place: bool) -> _Base:
         """With `data` applied; a copy when somebody may still read this one."""
-        base = self if in_place else _Base(self._rows.copy())
+        base = self if in_place else _Base(self._rows.copy(), self.data_bytes)
         rows, known = base._rows, base._sorted
         added: list[bytes] = []
         gone = False
         for key, value in data.items():
-            if value is None:
-                gone |= rows.pop(key, None) is not None
-            else:
-                if key not in rows:
+            old = rows.get(key)
+            if old is not None:
+                base.data_bytes -= len(key) + len(old) + _ROW_OVERHEAD
+            if value is not None:
+                base.data_bytes += len(key) + len(value) + _ROW_OVERHEAD
+                if old is None:
                     added.append(key)
                 rows[key] = value
+            elif old is not None:
+                gone = True
+                del rows[key]
         if gone:
             known[:] = [key for key in known if key in rows]
         known.extend(added)
@@ -79,7 +84,7 @@ class MemoryDisk:
     """What survives a crash: every batch that was written. `error` makes writes fail."""
 
     def __init__(self) -> None:
-        self.bases: dict[str, _Base] = {name: _Base({}) for name in schema.BUCKETS}
+        self.bases: dict[str, _Base] = {name: _Base({}, 0) for name in schema.BUCKETS}
         self.written: list[dict[str, Data]] = []  # durable, not yet merged: at most one
         self.error: BackendError | None = None
 
@@ -202,11 +207,7 @@ class MemoryBackend:
 
     @property
     def size_in_use(self) -> int:
-        data = sum(
-            len(key) + len(value) + _ROW_OVERHEAD
-            for base in self.disk.bases.values()
-            for key, value in base.range(b"", None, 0)
-        )
+        data = sum(base.data_bytes for base in self.disk.bases.values())
         return (_PAGES_EMPTY + -(-data // _PAGE)) * _PAGE
 
     def defragment(self) -> DefragmentJob | None:

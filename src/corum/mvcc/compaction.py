@@ -1,0 +1,96 @@
+"""Compaction: deleting superseded revisions, a slice at a time, so that nobody waits for it.
+
+What goes at revision C is decided row by row from facts that no later write changes, so slices may
+be any size, other writes may come between them, and after a crash it simply begins again:
+
+- a superseded revision goes if what superseded it is <= C;
+- a tombstone goes if it is < C. One exactly at C stays until the next compaction, so that a
+  watcher that starts at C still sees the deletion (as etcd since 3.5.16).
+
+Reads below C have been refused since `Store.compact`; deleting is not visible to anybody.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from corum.backend import Reader, schema
+from corum.mvcc.index import Row
+from corum.mvcc.revision import MAIN, REVISION_BYTES, TOMBSTONE, stored_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corum.mvcc.store import Store
+
+_TOMBSTONE_ROW: Final = REVISION_BYTES + 1 + 8
+
+
+def superseded(rows: list[Row], revision: int) -> list[tuple[bytes, bytes]]:
+    """(history key, stored key) of the history rows that compaction at `revision` removes."""
+    bound = MAIN.pack(revision)
+    return [
+        (key, row[:-8])
+        for key, row in rows
+        if row[-8:] <= bound or (len(row) == _TOMBSTONE_ROW and row[:8] < bound)
+    ]
+
+
+def doomed(bucket: Callable[[str], Reader], revision: int) -> set[bytes]:
+    """Stored keys that compaction at `revision` would still delete."""
+    found: set[bytes] = set()
+    for rows in bucket(schema.HISTORY).scan():
+        found.update([stored for _, stored in superseded(rows, revision)])
+    for rows in bucket(schema.DEAD).scan(end=stored_key(revision, 0)):
+        found.update([stored + TOMBSTONE for stored, _ in rows])
+    return found
+
+
+class Compaction:
+    """The deletions of one compaction; done when `step` says so."""
+
+    __slots__ = ("_at", "_dead_done", "_store", "done", "removed", "revision")
+
+    def __init__(self, store: Store, revision: int) -> None:
+        self._store = store
+        self._at = b""
+        self._dead_done = False
+        self.revision = revision
+        self.removed = 0
+        """Revisions deleted so far (`etcd_debugging_mvcc_db_compaction_keys_total`)."""
+        self.done = False
+
+    def step(self, limit: int = 1_000) -> bool:
+        """Look at the next `limit` rows and delete what has to go; True when all is done."""
+        if not self.done:
+            if self._dead_done:
+                self._step_history(limit)
+            else:
+                self._step_dead(limit)
+        return self.done
+
+    def _step_dead(self, limit: int) -> None:
+        """Keys whose newest revision is a tombstone: they leave the index."""
+        store, buckets = self._store, self._store.buckets
+        rows = buckets.dead.range(self._at, stored_key(self.revision, 0), limit)
+        for stored, key in rows:
+            buckets.forget(key)
+            buckets.dead.delete(stored)
+            buckets.key.delete(stored + TOMBSTONE)
+        store.reads.dead -= len(rows)
+        self.removed += len(rows)
+        self._dead_done = len(rows) < limit
+        self._at = b"" if self._dead_done else rows[-1][0] + b"\0"
+
+    def _step_history(self, limit: int) -> None:
+        buckets = self._store.buckets
+        rows = buckets.history.range(self._at, None, limit)
+        gone = superseded(rows, self.revision)
+        buckets.history.pending.update(dict.fromkeys([key for key, _ in gone]))
+        buckets.key.pending.update(dict.fromkeys([stored for _, stored in gone]))
+        self.removed += len(gone)
+        if len(rows) < limit:
+            self.done = True
+            self._store.compaction_done(self)
+        else:
+            self._at = rows[-1][0] + b"\0"

@@ -1,0 +1,378 @@
+"""Reading keys at a revision: `Range` in all its forms, over live buckets or over a view's.
+
+The same code serves the loop (small ranges, inside transactions) and worker threads (big ones, as
+a `RangeJob` on a view). Results are the stored KeyValue bytes, to be spliced into an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from corum import errors
+from corum.backend import Reader, schema
+from corum.mvcc.index import (
+    CREATE,
+    DEAD,
+    MOD,
+    RECORD,
+    STORED,
+    VERSION,
+    Index,
+    LongKeys,
+    Row,
+)
+from corum.mvcc.revision import (
+    MAIN,
+    decode_kv,
+    encode_kv,
+    from_stored_key,
+    is_tombstone,
+    key_of,
+    main_of,
+    stored_key,
+)
+from corum.values import value
+
+# RangeRequest.SortOrder
+NONE: Final = 0
+ASCEND: Final = 1
+DESCEND: Final = 2
+# RangeRequest.SortTarget
+BY_KEY: Final = 0
+BY_VERSION: Final = 1
+BY_CREATE: Final = 2
+BY_MOD: Final = 3
+BY_VALUE: Final = 4
+
+_SORT_FIELDS: Final = {BY_VERSION: VERSION, BY_CREATE: CREATE, BY_MOD: MOD}
+_STEP_MIN: Final = 16
+_CHUNK: Final = 1_000  # keys looked at in one go
+_COUNT_DISCOUNT: Final = 8  # counting keys costs so much less than fetching them
+_COUNTS_MAX: Final = 8
+_CATCH_UP_BYTES: Final = 4 << 20  # of values in one answer of `changes_since`
+
+Change = tuple[int, bytes, bytes | None]
+"""One write: main revision, key, stored KeyValue bytes (None: the key was deleted)."""
+
+
+@value
+class RangeOptions:
+    """RangeRequest without its key and end, field by field; zero means off."""
+
+    revision: int = 0
+    limit: int = 0
+    sort_order: int = NONE
+    sort_target: int = BY_KEY
+    keys_only: bool = False
+    count_only: bool = False
+    min_mod_revision: int = 0
+    max_mod_revision: int = 0
+    min_create_revision: int = 0
+    max_create_revision: int = 0
+
+    @property
+    def filtered(self) -> bool:
+        return bool(
+            self.min_mod_revision
+            or self.max_mod_revision
+            or self.min_create_revision
+            or self.max_create_revision
+        )
+
+
+EVERYTHING: Final = RangeOptions()
+
+
+@value
+class RangeResult:
+    """`kvs`: stored KeyValue bytes; `count`: keys in the range whatever the limit and filters."""
+
+    kvs: list[bytes]
+    count: int
+    more: bool
+    revision: int
+
+
+class OverBudget(Exception):
+    """Not an error: more keys than the caller wanted to look at on the loop."""
+
+
+def bounds(key: bytes, end: bytes) -> tuple[bytes, bytes | None]:
+    """[start, end) of a request's key and range_end; end None = to the last key."""
+    if not end:
+        return key, key + b"\0"
+    return key, None if end == b"\0" else end
+
+
+Bounds = tuple[bytes, bytes | None]
+
+
+class RangeCounts:
+    """How many keys live in ranges that somebody had counted, kept up to date by writes.
+
+    A client that lists a big prefix page by page, or counts it, asks again and again; Go walks its
+    whole tree each time.
+    """
+
+    __slots__ = ("_counting", "known")
+
+    def __init__(self) -> None:
+        self.known: dict[Bounds, int] = {}
+        self._counting: dict[Bounds, int] = {}  # keys more since the view that is being counted
+
+    def begin(self, bounds: Bounds) -> bool:
+        """A view made now is going to be counted; True: bring the result to `end`."""
+        if bounds in self._counting or len(self._counting) >= _COUNTS_MAX:
+            return False
+        self._counting[bounds] = 0
+        return True
+
+    def end(self, bounds: Bounds, count: int | None) -> None:
+        """The count of a begun range; None: it failed."""
+        since = self._counting.pop(bounds)
+        if count is not None:
+            if len(self.known) >= _COUNTS_MAX:
+                del self.known[next(iter(self.known))]
+            self.known[bounds] = count + since
+
+    def changed(self, keys: Sequence[bytes], by: int) -> None:
+        """These keys were created (`by` 1) or deleted (-1)."""
+        for counts in (self.known, self._counting):
+            for low, high in counts:
+                inside = sum([low <= key and (high is None or key < high) for key in keys])
+                counts[low, high] += by * inside
+
+    def __bool__(self) -> bool:
+        return bool(self.known or self._counting)
+
+
+class ReadView:
+    """Reads of one store at `revision`; the loop's own is moved on by every write."""
+
+    __slots__ = ("compacted", "dead", "index", "key", "live", "revision")
+
+    def __init__(
+        self, bucket: Callable[[str], Reader], long: LongKeys, live: int, dead: int
+    ) -> None:
+        self.index = Index(bucket, long)
+        self.key = bucket(schema.KEY)
+        self.live = live
+        self.dead = dead
+        self.revision = 1
+        self.compacted = -1
+
+    def get(self, key: bytes) -> bytes | None:
+        """KeyValue of `key` now."""
+        record = self.index.get(key)
+        if record is None or record[DEAD]:
+            return None
+        return self.key.get(record[STORED])
+
+    def kv_at(self, key: bytes, revision: int) -> bytes | None:
+        """KeyValue of `key` as of `revision`; None when absent then, or compacted."""
+        if revision < self.compacted:
+            return None
+        record = self.index.get(key)
+        if record is None:
+            return None
+        stored = self.index.at(record, revision)
+        if stored is None or is_tombstone(stored):
+            return None
+        return self.key.get(stored)
+
+    def check_revision(self, revision: int) -> None:
+        """Raises COMPACTED or FUTURE_REVISION; a revision <= 0 means the newest."""
+        if revision > self.revision:
+            raise errors.FUTURE_REVISION()
+        if 0 < revision < self.compacted:
+            raise errors.COMPACTED()
+
+    def range(
+        self,
+        key: bytes,
+        end: bytes = b"",
+        options: RangeOptions = EVERYTHING,
+        *,
+        budget: int = 0,
+        total: int | None = None,
+    ) -> RangeResult:
+        """KeyValues of `key`, or of [key, end), as `options` say.
+
+        `total` is the number of keys in the range when the caller knows it. With `budget`, raises
+        OverBudget rather than look at more than about so many keys.
+        """
+        current = self.revision
+        revision = options.revision
+        if revision > 0:
+            self.check_revision(revision)
+        at = revision if 0 < revision < current else 0
+        if not end:
+            kv = self.kv_at(key, at) if at else self.get(key)
+            rows = [] if kv is None else [kv]
+            if options is EVERYTHING or kv is None:
+                return RangeResult(rows, len(rows), False, current)
+        start, stop = bounds(key, end)
+        whole = options.sort_order != NONE or options.filtered
+        if options.count_only:
+            found: list[Row] = []
+            count = total if total is not None else self._count(start, stop, at, budget)
+            return RangeResult([], count, False, current)
+        wanted = 0 if whole or options.limit <= 0 else options.limit + 1
+        found, rest = self._select(start, stop, at, wanted, budget)
+        count = len(found)
+        if rest is not None:
+            count = total if total is not None else count + self._count(rest, stop, at, budget)
+        if wanted:
+            found = found[:wanted]
+        if options.filtered:
+            found = _filtered(found, options)
+        kvs, more = self._finish(found, options)
+        return RangeResult(kvs, count, more, current)
+
+    def changes_since(self, revision: int, limit: int) -> list[Change]:
+        """Changes with main >= `revision` in (main, sub) order; never ends within a revision.
+
+        Ends after about `limit` changes or 4 MiB; empty only when nothing is left.
+        """
+        rows: list[Row] = []
+        start = stored_key(revision, 0)
+        step, room = 8, _CATCH_UP_BYTES
+        while limit > len(rows) and room > 0:
+            chunk = self.key.range(start, None, min(step, limit - len(rows)))
+            if not chunk:
+                break
+            rows += chunk
+            start = chunk[-1][0] + b"\0"
+            size = sum([len(kv) for _, kv in chunk])
+            room -= size
+            step = max(1, room * len(chunk) // max(size, 1))
+        else:
+            if rows:
+                rows += self.key.range(start, stored_key(main_of(rows[-1][0]) + 1, 0))
+        return [
+            (main_of(stored), key_of(kv), kv if len(stored) == 17 else None) for stored, kv in rows
+        ]
+
+    # ---- the parts of a range
+
+    def _select(
+        self, start: bytes, end: bytes | None, at: int, limit: int, budget: int
+    ) -> tuple[list[Row], bytes | None]:
+        """(key, record) of the first `limit` keys alive at `at`, and where the rest begins."""
+        found: list[Row] = []
+        looked = 0
+        while True:
+            step = _CHUNK
+            if limit:  # some keys may be dead, so never go on in tiny steps
+                step = max(limit - len(found), _STEP_MIN)
+            if budget:
+                step = min(step, budget + 1 - looked)
+            rows = self.index.range(start, end, step)
+            looked += len(rows)
+            if at:
+                found += self._as_of(rows, at)
+            elif self.dead:
+                found += [row for row in rows if not row[1][DEAD]]
+            else:
+                found += rows
+            if len(rows) < step:
+                return found, None
+            start = rows[-1][0] + b"\0"
+            if limit and len(found) >= limit:
+                return found, start
+            if budget and looked > budget:
+                raise OverBudget
+
+    def _as_of(self, rows: list[Row], revision: int) -> list[Row]:
+        """The rows with the records they had at `revision`, without those not alive then."""
+        out: list[Row] = []
+        bound = MAIN.pack(revision)
+        for row in rows:
+            key, record = row
+            if record[MOD] <= bound:
+                if not record[DEAD]:
+                    out.append(row)
+                continue
+            stored = self.index.at(record, revision)
+            if stored is not None and not is_tombstone(stored):
+                kv = self.key.get(stored)
+                assert kv is not None, f"{stored.hex()} is in the history but not in the store"
+                old = decode_kv(kv)
+                main, sub = from_stored_key(stored)
+                fields = (main, b"_", sub, False, old.create_revision, old.version, old.lease, 0, 0)
+                out.append((key, RECORD.pack(*fields)))
+        return out
+
+    def _count(self, start: bytes, end: bytes | None, at: int, budget: int) -> int:
+        if end is None and start <= b"\0" and not at:
+            return self.live
+        number, looked = 0, 0
+        rest: bytes | None = start
+        while rest is not None:
+            if at or self.dead:
+                found, rest = self._slice(rest, end, at)
+                looked += _CHUNK
+            else:
+                found, rest = self.index.count(rest, end, _CHUNK)
+                looked += _CHUNK // _COUNT_DISCOUNT
+            number += found
+            if budget and looked > budget and rest is not None:
+                raise OverBudget
+        return number
+
+    def _slice(self, start: bytes, end: bytes | None, at: int) -> tuple[int, bytes | None]:
+        rows = self.index.range(start, end, _CHUNK)
+        alive = self._as_of(rows, at) if at else [row for row in rows if not row[1][DEAD]]
+        return len(alive), rows[-1][0] + b"\0" if len(rows) == _CHUNK else None
+
+    def _finish(self, found: list[Row], options: RangeOptions) -> tuple[list[bytes], bool]:
+        """Sort, cut and fetch."""
+        order, target, limit = options.sort_order, options.sort_target, options.limit
+        descend = order == DESCEND
+        if target == BY_VALUE:
+            kvs = self._fetch(found)
+            kvs.sort(key=lambda kv: decode_kv(kv).value, reverse=descend)
+            more = 0 < limit < len(kvs)
+            kvs = kvs[:limit] if more else kvs
+            return ([_without_value(kv) for kv in kvs] if options.keys_only else kvs), more
+        if target != BY_KEY:
+            field = _SORT_FIELDS[target]
+            found.sort(key=lambda row: row[1][field], reverse=descend)
+        elif descend:
+            found.reverse()
+        more = 0 < limit < len(found)
+        if more:
+            found = found[:limit]
+        if options.keys_only:
+            return [_header_only(key, record) for key, record in found], more
+        return self._fetch(found), more
+
+    def _fetch(self, found: list[Row]) -> list[bytes]:
+        kvs = self.key.get_many([record[:17] for _, record in found])
+        assert None not in kvs, "a key is in the index but not in the store"
+        return kvs  # pyright: ignore[reportReturnType] just asserted
+
+
+def _filtered(rows: list[Row], options: RangeOptions) -> list[Row]:
+    for field, low, high in (
+        (MOD, options.min_mod_revision, options.max_mod_revision),
+        (CREATE, options.min_create_revision, options.max_create_revision),
+    ):
+        if high:
+            bound = MAIN.pack(max(high, 0))
+            rows = [row for row in rows if row[1][field] <= bound]
+        if low > 0:
+            bound = MAIN.pack(low)
+            rows = [row for row in rows if row[1][field] >= bound]
+    return rows
+
+
+def _header_only(key: bytes, record: bytes) -> bytes:
+    main, _, _, _, create, version, lease, _, _ = RECORD.unpack(record)
+    return encode_kv(key, create, main, version, b"", lease)
+
+
+def _without_value(kv: bytes) -> bytes:
+    old = decode_kv(kv)
+    return encode_kv(old.key, old.create_revision, old.mod_revision, old.version, b"", old.lease)

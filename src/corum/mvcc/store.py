@@ -1,0 +1,264 @@
+"""The key-value store with all its revisions: what `server/apply` writes and everybody reads.
+
+Owned by the loop. Reads that may be big come as a `RangeJob`, to be run by a worker on a view;
+hashes likewise. State that must survive is in the backend; after a crash the store is as of the
+last committed batch, and the log brings the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from corum import errors
+from corum.backend import Backend, Bucket, View, schema
+from corum.mvcc.compaction import Compaction
+from corum.mvcc.hashing import HashJob, HashKvJob
+from corum.mvcc.index import BIRTH, LAYOUT, LAYOUT_KEY, LEASE, LongKeys, load_long_keys
+from corum.mvcc.reads import (
+    EVERYTHING,
+    Bounds,
+    Change,
+    OverBudget,
+    RangeCounts,
+    RangeOptions,
+    RangeResult,
+    ReadView,
+    bounds,
+)
+from corum.mvcc.revision import main_of, stored_key
+from corum.mvcc.write import Write
+
+INLINE_KEYS_MAX: Final = 1_000
+"""Keys that a read may look at on the loop (about 3 ms); more go to a worker."""
+
+
+class Buckets:
+    """The loop's buckets of a store."""
+
+    __slots__ = (
+        "counts",
+        "current",
+        "dead",
+        "history",
+        "key",
+        "leased",
+        "long",
+        "long_rows",
+        "meta",
+    )
+
+    def __init__(self, backend: Backend) -> None:
+        self.key: Bucket = backend.bucket(schema.KEY)
+        self.meta: Bucket = backend.bucket(schema.META)
+        self.current: Bucket = backend.bucket(schema.CURRENT)
+        self.history: Bucket = backend.bucket(schema.HISTORY)
+        self.dead: Bucket = backend.bucket(schema.DEAD)
+        self.leased: Bucket = backend.bucket(schema.LEASED)
+        self.long_rows: Bucket = backend.bucket(schema.LONG)
+        self.counts: Final = RangeCounts()
+        self.long: LongKeys = load_long_keys(self.long_rows)
+
+    def put_long(self, key: bytes, record: bytes) -> None:
+        """Set the record of a key that does not fit into `_current`."""
+        self.long.put(key, record)
+        self.long_rows.pending[record[BIRTH]] = record + key
+
+    def forget(self, key: bytes) -> None:
+        """Remove the record of `key`: compaction has taken its last revision."""
+        if len(key) <= schema.KEY_SIZE_MAX:
+            self.current.pending[key] = None
+        else:
+            self.long_rows.pending[self.long.records[key][BIRTH]] = None
+            self.long.delete(key)
+
+
+class RangeJob:
+    """A range that is too big for the loop. `run` in a worker, then `Store.finish` on the loop."""
+
+    __slots__ = ("_end", "_key", "_options", "_reads", "_view", "counts", "result")
+
+    def __init__(
+        self, view: View, reads: ReadView, key: bytes, end: bytes, options: RangeOptions
+    ) -> None:
+        self._view = view
+        self._reads = reads
+        self._key = key
+        self._end = end
+        self._options = options
+        self.result: RangeResult | None = None
+        self.counts = False
+        """Its count is to be kept up to date from then on."""
+
+    @property
+    def bounds(self) -> Bounds:
+        return bounds(self._key, self._end)
+
+    def run(self) -> RangeResult:
+        """Worker thread."""
+        try:
+            self.result = self._reads.range(self._key, self._end, self._options)
+        finally:
+            self._view.close()
+        return self.result
+
+
+class Store:
+    """See the module's docstring.
+
+    `Store(backend)` opens what the backend holds, in time that does not depend on how much it is;
+    a backend with keys but without our index (taken over from Go etcd) has to be indexed first:
+    `rebuild.rebuild_index`.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        assert backend.pending_operations == 0, "a store opens on what is committed"
+        self.backend: Final = backend
+        self.buckets: Final = Buckets(backend)
+        self.compaction: Compaction | None = None
+        """The compaction whose deletions are not finished; the driver calls its `step`."""
+        buckets = self.buckets
+        dead = buckets.dead.entries()
+        live = buckets.current.entries() + len(buckets.long.keys) - dead
+        self.reads: Final = ReadView(backend.bucket, buckets.long, live, dead)
+        self._restore()
+
+    # ---- revisions
+
+    @property
+    def revision(self) -> int:
+        """Main revision of the newest write; 1 in an empty store."""
+        return self.reads.revision
+
+    @property
+    def compacted(self) -> int:
+        """Reads below this revision are refused; -1 before the first compaction (as etcd)."""
+        return self.reads.compacted
+
+    @property
+    def keys_total(self) -> int:
+        """Keys alive now."""
+        return self.reads.live
+
+    def _restore(self) -> None:
+        buckets = self.buckets
+        last = buckets.key.last()
+        layout = self.backend.get(schema.INDEX_META, LAYOUT_KEY)
+        assert layout == LAYOUT or last is None, "keys without an index: rebuild_index first"
+        if layout is None:
+            self.backend.put(schema.INDEX_META, LAYOUT_KEY, LAYOUT)
+        finished = _revision_in(buckets.meta, schema.FINISHED_COMPACT)
+        scheduled = _revision_in(buckets.meta, schema.SCHEDULED_COMPACT)
+        # Compaction may have taken the newest revisions, if they were tombstones.
+        newest = 0 if last is None else main_of(last[0])
+        self.reads.revision = max(1, newest, finished, scheduled)
+        self.reads.compacted = max(finished, scheduled)
+        if scheduled > finished:
+            self.compaction = Compaction(self, scheduled)
+
+    def advance(self, revision: int, changes: list[Change]) -> None:
+        """For `Write.end`: `changes` have become `revision`."""
+        assert revision == self.reads.revision + 1, f"{revision} after {self.reads.revision}"
+        self.reads.revision = revision
+
+    # ---- reads
+
+    def get(self, key: bytes) -> bytes | None:
+        """Stored KeyValue of `key` now."""
+        return self.reads.get(key)
+
+    def range(
+        self, key: bytes, end: bytes = b"", options: RangeOptions = EVERYTHING
+    ) -> RangeResult:
+        """KeyValues of `key`, or of [key, end) (`end` b"\\0": from `key` on), however many.
+
+        Raises COMPACTED, FUTURE_REVISION.
+        """
+        return self.reads.range(key, end, options)
+
+    def plan_range(
+        self, key: bytes, end: bytes = b"", options: RangeOptions = EVERYTHING
+    ) -> RangeResult | RangeJob:
+        """As `range`, but what is too big for the loop comes back as a job for a worker."""
+        if not end:
+            return self.reads.range(key, end, options)
+        newest = options.revision <= 0 or options.revision == self.revision
+        counts = self.buckets.counts
+        known = counts.known.get(bounds(key, end)) if newest else None
+        try:
+            return self.reads.range(key, end, options, budget=INLINE_KEYS_MAX, total=known)
+        except OverBudget:
+            view = self.backend.view()
+        job = RangeJob(view, self._reads_of(view), key, end, options)
+        job.counts = newest and known is None and counts.begin(job.bounds)
+        return job
+
+    def finish(self, job: RangeJob) -> RangeResult | None:
+        """The result of a job that has run, failed (None) or was given up; call it once."""
+        if job.counts:
+            self.buckets.counts.end(job.bounds, job.result.count if job.result else None)
+        return job.result
+
+    def kv_at(self, key: bytes, revision: int) -> bytes | None:
+        """Stored KeyValue of `key` as of `revision`; None when absent then, or compacted."""
+        return self.reads.kv_at(key, revision)
+
+    def changes_since(self, revision: int, limit: int) -> list[Change]:
+        """See `ReadView.changes_since`."""
+        return self.reads.changes_since(revision, limit)
+
+    def leased_keys(self) -> Iterator[tuple[int, bytes]]:
+        """(lease, key) of every live key with a lease, to rebuild the lessor at start."""
+        for rows in self.buckets.leased.scan():
+            for _, row in rows:
+                yield LEASE.unpack_from(row)[0], row[LEASE.size :]
+
+    # ---- writes and compaction
+
+    def begin(self) -> Write:
+        """A write transaction."""
+        return Write(self)
+
+    def compact(self, revision: int) -> Compaction:
+        """Refuse reads below `revision` from now on; what is superseded is deleted by `step`s.
+
+        Raises COMPACTED, FUTURE_REVISION.
+        """
+        if revision <= self.compacted:
+            raise errors.COMPACTED()
+        if revision > self.revision:
+            raise errors.FUTURE_REVISION()
+        self.reads.compacted = revision
+        self.buckets.meta.put(schema.SCHEDULED_COMPACT, stored_key(revision, 0))
+        self.compaction = Compaction(self, revision)
+        return self.compaction
+
+    def compaction_done(self, compaction: Compaction) -> None:
+        """For `Compaction.step`: its last deletion is pending."""
+        if self.compaction is compaction:
+            self.buckets.meta.put(schema.FINISHED_COMPACT, stored_key(compaction.revision, 0))
+            self.compaction = None
+
+    # ---- hashes
+
+    def hash_kv(self, revision: int = 0) -> HashKvJob:
+        """HashKV up to `revision` (0: now), for a worker. Raises COMPACTED, FUTURE_REVISION."""
+        self.reads.check_revision(revision)
+        at = revision if revision > 0 else self.revision
+        return HashKvJob(self.backend.view(), at, self.compacted, self.compaction is None)
+
+    def hash(self) -> HashJob:
+        """Hash of the whole backend, for a worker."""
+        return HashJob(self.backend.view())
+
+    def _reads_of(self, view: View) -> ReadView:
+        """A reader of `view`, which was just made, for another thread."""
+        reads = ReadView(view.bucket, self.buckets.long.copy(), self.reads.live, self.reads.dead)
+        reads.revision = self.revision
+        reads.compacted = self.compacted
+        return reads
+
+
+def _revision_in(meta: Bucket, key: bytes) -> int:
+    stored = meta.get(key)
+    return -1 if stored is None else main_of(stored)

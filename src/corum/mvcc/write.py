@@ -1,0 +1,190 @@
+"""Writing keys: one transaction on the store, one main revision for all of its writes.
+
+Writes are visible at once (on the loop, to this transaction and whoever comes after it); there is
+no rollback. So whoever writes checks first: see `txn.check_apply`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from corum.backend import schema
+from corum.mvcc.index import BIRTH, DEAD, INVERT, INVERTED, LEASE, RECORD, STORED, Row, history_row
+from corum.mvcc.reads import EVERYTHING, Change, RangeOptions, RangeResult, bounds
+from corum.mvcc.revision import MAIN, TOMBSTONE, encode_kv, encode_tombstone, stored_key
+
+if TYPE_CHECKING:
+    from corum.mvcc.store import Store
+
+LeaseChange = tuple[bytes, int, int]
+"""(key, lease it was attached to, lease it is attached to now); 0 = none. They differ."""
+
+_DELETE_CHUNK: Final = 10_000
+
+
+class Write:
+    """One write transaction; `end` it before beginning the next."""
+
+    __slots__ = (
+        "_buckets",
+        "_changes",
+        "_lease_changes",
+        "_main",
+        "_main_bytes",
+        "_store",
+        "_sub",
+        "reads",
+    )
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.reads = store.reads
+        self._buckets = store.buckets
+        self._main = store.reads.revision + 1
+        self._main_bytes = MAIN.pack(self._main)
+        self._sub = 0
+        self._changes: list[Change] = []
+        self._lease_changes: list[LeaseChange] = []
+
+    @property
+    def revision(self) -> int:
+        """The store's revision as this transaction sees it: one more after its first write."""
+        return self._main if self._changes else self._main - 1
+
+    @property
+    def lease_changes(self) -> list[LeaseChange]:
+        """What the lessor has to attach and detach, in the order of the writes."""
+        return self._lease_changes
+
+    def get(self, key: bytes) -> bytes | None:
+        """KeyValue of `key`, earlier writes of this transaction included."""
+        return self.reads.get(key)
+
+    def kv(self, stored: bytes) -> bytes:
+        """The KeyValue behind what `put` or `delete_range` returned."""
+        kv = self._buckets.key.get(stored)
+        assert kv is not None, f"no revision {stored.hex()}"
+        return kv
+
+    def range(
+        self, key: bytes, end: bytes = b"", options: RangeOptions = EVERYTHING
+    ) -> RangeResult:
+        """As `Store.range`, earlier writes of this transaction included."""
+        reads = self.reads
+        before = reads.revision
+        reads.revision = self.revision
+        try:
+            return reads.range(key, end, options)
+        finally:
+            reads.revision = before
+
+    def put(self, key: bytes, value: bytes, lease: int = 0) -> bytes | None:
+        """Set `key`; returns what `kv` makes the previous KeyValue of, None when there was none.
+
+        That the lease exists is for the caller to check.
+        """
+        main, sub, buckets = self._main, self._sub, self._buckets
+        self._sub = sub + 1
+        stored = stored_key(main, sub)
+        short = len(key) <= schema.KEY_SIZE_MAX
+        old = buckets.current.get(key) if short else buckets.long.records.get(key)
+        prev = None
+        if old is None:
+            create, version, old_lease = main, 1, 0
+            birth_main, birth_sub = main, sub
+            self.reads.live += 1
+            if buckets.counts:
+                buckets.counts.changed((key,), 1)
+        else:
+            fields = RECORD.unpack(old)
+            old_main, _, old_sub, dead, create, version, old_lease, birth_main, birth_sub = fields
+            prev = old[STORED]
+            kept = prev
+            if dead:
+                create, version = main, 1
+                kept += TOMBSTONE
+                buckets.dead.pending[prev] = None
+                self.reads.dead -= 1
+                self.reads.live += 1
+                prev = None
+                if buckets.counts:
+                    buckets.counts.changed((key,), 1)
+            else:
+                version += 1
+                if old_lease:
+                    buckets.leased.pending[prev] = None
+            history = old[BIRTH] + INVERTED.pack(INVERT - old_main, INVERT - old_sub)
+            buckets.history.pending[history] = kept + self._main_bytes
+        record = RECORD.pack(main, b"_", sub, False, create, version, lease, birth_main, birth_sub)
+        if short:
+            buckets.current.pending[key] = record
+        else:
+            buckets.put_long(key, record)
+        kv = encode_kv(key, create, main, version, value, lease)
+        buckets.key.pending[stored] = kv
+        if lease:
+            buckets.leased.pending[stored] = LEASE.pack(lease) + key
+        if lease != old_lease:
+            self._lease_changes.append((key, old_lease, lease))
+        self._changes.append((main, key, kv))
+        return prev
+
+    def delete_range(self, key: bytes, end: bytes = b"") -> tuple[int, list[bytes]]:
+        """Delete `key`, or [key, end).
+
+        Returns how many keys were deleted and what `kv` makes the previous KeyValues of, in key
+        order. All tombstones share the main revision.
+        """
+        if not end:
+            record = self.reads.index.get(key)
+            if record is None or record[DEAD]:
+                return 0, []
+            rows = [(key, record)]
+            self._bury(rows)
+            return 1, [record[STORED]]
+        start, stop = bounds(key, end)
+        prevs: list[bytes] = []
+        while True:
+            rows = self.reads.index.range(start, stop, _DELETE_CHUNK)
+            alive = [row for row in rows if not row[1][DEAD]]
+            self._bury(alive)
+            prevs += [record[STORED] for _, record in alive]
+            if len(rows) < _DELETE_CHUNK:
+                return len(prevs), prevs
+            start = rows[-1][0] + b"\0"
+
+    def _bury(self, rows: list[Row]) -> None:
+        """Put tombstones on keys alive in these records; written for long lists."""
+        main, sub, buckets = self._main, self._sub, self._buckets
+        current, history = buckets.current.pending, buckets.history.pending
+        stones, dead = buckets.key.pending, buckets.dead.pending
+        changes, short = self._changes, schema.KEY_SIZE_MAX
+        pack = RECORD.pack
+        for key, old in rows:
+            stored = stored_key(main, sub)
+            _, _, _, _, _, _, lease, birth_main, birth_sub = RECORD.unpack(old)
+            record = pack(main, b"_", sub, True, 0, 0, 0, birth_main, birth_sub)
+            if len(key) <= short:
+                current[key] = record
+            else:
+                buckets.put_long(key, record)
+            row_key, row = history_row(old[BIRTH], old[STORED], main)
+            history[row_key] = row
+            stones[stored + TOMBSTONE] = encode_tombstone(key)
+            dead[stored] = key
+            if lease:
+                buckets.leased.pending[old[STORED]] = None
+                self._lease_changes.append((key, lease, 0))
+            changes.append((main, key, None))
+            sub += 1
+        self._sub = sub
+        self.reads.live -= len(rows)
+        if buckets.counts:
+            buckets.counts.changed([key for key, _ in rows], -1)
+        self.reads.dead += len(rows)
+
+    def end(self) -> list[Change]:
+        """Make it the store's revision; the changes in order, [] when nothing was written."""
+        if self._changes:
+            self._store.advance(self._main, self._changes)
+        return self._changes
