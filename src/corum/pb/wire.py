@@ -25,9 +25,11 @@ def _encode(number: int) -> bytes:
     return bytes(out)
 
 
-# Lengths and tags of ordinary messages fall into the table; 16,384 entries take 0.9 MB and 4 ms,
-# so it holds the one-byte values and the first two-byte ones (2,048 entries, 0.4 ms).
-_TABLE: Final = tuple(_encode(number) for number in range(2048))
+# Tags, and lengths of ordinary messages, come from here; 2,048 entries take 0.1 MB and 0.3 ms.
+_TABLE: Final = (
+    *(bytes((number,)) for number in range(0x80)),
+    *(bytes((number & 0x7F | 0x80, number >> 7)) for number in range(0x80, 2048)),
+)
 _TABLE_SIZE: Final = len(_TABLE)
 
 
@@ -55,12 +57,12 @@ def int_field(field: int, number: int) -> bytes:
 
 
 def bytes_field(field: int, data: bytes) -> bytes:
-    """Field `field` = `data`, length-delimited: bytes, string or an encoded message. Also when empty."""
+    """Field `field` = `data`: bytes, a string or an encoded message; present even when empty."""
     return varint(field << 3 | BYTES) + varint(len(data)) + data
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """The unsigned varint at offset `at`, and the offset after it. Raises ValueError when broken."""
+    """The unsigned varint at offset `at`, and the offset after it. Raises ValueError."""
     result = shift = 0
     end = len(data)
     while at < end:
