@@ -1,0 +1,180 @@
+"""One port for everything a client sees: gRPC calls, streams, and HTTP requests to their handlers.
+
+The router owns the method table that the transport is built with, and dispatches a batch of events.
+Handlers raise EtcdError to end a call; whatever else they raise is a bug, answered as Internal and
+counted, so that one request cannot stop a member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeAlias
+
+from corum import errors
+from corum.api.v3.calls import Service
+from corum.server.node import Node
+
+METADATA_KEYS: Final = ("token", "authorization", "hasleader", "client-api-version")
+"""What handlers find in `meta`, in this order."""
+
+Method: TypeAlias = tuple[str, str]
+HttpHandler: TypeAlias = Callable[..., None]
+
+CANCELED_BY_CLIENT: Final = 1
+
+
+class Router:
+    """Events in, calls on services out."""
+
+    def __init__(self, node: Node, services: Iterable[Service], kinds: dict[str, str]) -> None:
+        """`kinds`: gRPC path -> "unary", "server_stream", "client_stream" or "bidi"."""
+        from corum import _transport as wire
+
+        self.node = node
+        self.methods: list[Method] = []
+        self._unary: list[Any] = []
+        self._streams: list[Any] = []
+        self._open: dict[int, tuple[int, Any]] = {}
+        self._closed: dict[int, Callable[[int], None]] = {}
+        for service in services:
+            self._register(service, kinds)
+        size = len(self.methods)
+        self.started = [0] * size
+        self.received = [0] * size
+        self.failed: dict[tuple[int, int], int] = {}
+        self.versions: dict[str | None, int] = {}
+        self.bugs_total = 0
+        self.http: HttpHandler | None = None
+        self.http_closed: Callable[[int], None] = lambda call: None
+        self._wire = wire
+        self._kinds: dict[int, Callable[[tuple[Any, ...]], None]] = {
+            wire.STREAM_OPEN: self._stream_open,
+            wire.STREAM_MESSAGE: self._stream_message,
+            wire.STREAM_END: self._stream_end,
+            wire.CANCELLED: self._cancelled,
+            wire.WRITABLE: self._writable,
+            wire.HTTP: self._http,
+            wire.POSTED: self._posted,
+            wire.LOG_SYNCED: self._synced,
+        }
+        self.writable: dict[int, Callable[[], None]] = {}
+        """Who else waits for room on a stream (snapshots), by call."""
+
+    def _register(self, service: Service, kinds: dict[str, str]) -> None:
+        for name, handler in service.unary().items():
+            path = service.PATH + name
+            self.methods.append((path, kinds[path]))
+            self._unary.append(handler)
+            self._streams.append(None)
+        for name, handlers in service.streams().items():
+            path = service.PATH + name
+            self.methods.append((path, kinds[path]))
+            self._unary.append(None)
+            self._streams.append((*handlers, getattr(service, "closed", None)))
+
+    def dispatch(self, events: list[tuple[Any, ...]]) -> None:
+        """Give every event to its handler, in order."""
+        unary_kind, unary, started = self._wire.UNARY, self._unary, self.started
+        versions, kinds = self.versions, self._kinds
+        for event in events:
+            if event[0] == unary_kind:
+                _, call, method, message, meta = event
+                started[method] += 1
+                version = meta[3]
+                versions[version] = versions.get(version, 0) + 1
+                try:
+                    unary[method](call, message, meta)
+                except errors.EtcdError as error:
+                    self.refuse(method, call, error)
+                except Exception as error:
+                    self._bug(method, call, error)
+            else:
+                kinds[event[0]](event)
+
+    def refuse(self, method: int, call: int, error: errors.EtcdError) -> None:
+        """End a call with an error of the table."""
+        key = (method, error.code)
+        self.failed[key] = self.failed.get(key, 0) + 1
+        self.node.out.failures.append((call, error.code, error.text))
+
+    def _bug(self, method: int, call: int, error: Exception) -> None:
+        self.bugs_total += 1
+        self.node.ports.bug(self.methods[method][0], error)
+        self.node.out.failures.append((call, errors.INTERNAL, f"{type(error).__name__}: {error}"))
+
+    # ---- streams
+
+    def _stream_open(self, event: tuple[Any, ...]) -> None:
+        _, call, method, meta = event
+        self.started[method] += 1
+        self.open_stream(call, method, meta)
+
+    def open_stream(self, call: int, method: int, meta: Any) -> None:
+        """A client-streaming or bidirectional call began."""
+        try:
+            self._streams[method][0](call, meta)
+        except errors.EtcdError as error:
+            self.refuse(method, call, error)
+            return
+        self._open[call] = (method, meta)
+
+    def _stream_message(self, event: tuple[Any, ...]) -> None:
+        self.stream_message(event[1], event[2])
+
+    def stream_message(self, call: int, message: bytes) -> None:
+        """A message of an open stream."""
+        found = self._open.get(call)
+        if found is None:
+            return  # ended by us a moment ago
+        method, meta = found
+        self.received[method] += 1
+        try:
+            self._streams[method][1](call, message, meta)
+        except errors.EtcdError as error:
+            self._forget(call)
+            self.refuse(method, call, error)
+        except Exception as error:
+            self._forget(call)
+            self._bug(method, call, error)
+
+    def _stream_end(self, event: tuple[Any, ...]) -> None:
+        self.end_stream(event[1])
+
+    def end_stream(self, call: int) -> None:
+        """The client sends no more."""
+        found = self._open.pop(call, None)
+        if found is not None:
+            self._streams[found[0]][2](call)
+
+    def _forget(self, call: int) -> None:
+        found = self._open.pop(call, None)
+        if found is not None and self._streams[found[0]][3] is not None:
+            self._streams[found[0]][3](call)
+
+    def _cancelled(self, event: tuple[Any, ...]) -> None:
+        call = event[1]
+        self._forget(call)
+        self.writable.pop(call, None)
+        self.http_closed(call)
+
+    def _writable(self, event: tuple[Any, ...]) -> None:
+        call = event[1]
+        waiting = self.writable.pop(call, None)
+        if waiting is not None:
+            waiting()
+        else:
+            self.node.watch.unblocked(call)
+
+    # ---- the rest
+
+    def _http(self, event: tuple[Any, ...]) -> None:
+        assert self.http is not None
+        self.http(*event[1:])
+
+    def _posted(self, event: tuple[Any, ...]) -> None:
+        done, result = event[1]
+        done(result)
+
+    def _synced(self, event: tuple[Any, ...]) -> None:
+        _, token, error, took_ns = event
+        self.node.driver.synced(token, error, took_ns)

@@ -1,0 +1,139 @@
+"""The KV service (rpc §4): decode, validate, authorize; writes go to the log, reads to the store."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from corum import errors
+from corum.api.v3.calls import Service, decoded
+from corum.mvcc.txn import check_txn, is_read_only, is_serializable
+from corum.pb import rpc
+from corum.server.operations import COMPACTION, DELETE_RANGE, PUT, TXN
+
+PUT_COST: Final = 256
+"""What the quota counts for a put beside its key and value (etcd's estimate)."""
+
+_SORT_MAX: Final = 4
+_ORDER_MAX: Final = 2
+
+
+class KvService(Service):
+    """Range, RangeStream, Put, DeleteRange, Txn, Compact."""
+
+    PATH = "/etcdserverpb.KV/"
+
+    def unary(self) -> dict[str, Any]:
+        """Handlers by method name."""
+        return {
+            "Range": self.range,
+            "RangeStream": self.range_stream,
+            "Put": self.put,
+            "DeleteRange": self.delete_range,
+            "Txn": self.txn,
+            "Compact": self.compact,
+        }
+
+    def range(self, call: int, message: bytes, meta: Any) -> None:
+        """A read: of this member's state as it is (serializable), or behind a ReadIndex round."""
+        request = decoded(rpc.RangeRequest, message)
+        check_range(request)
+        node = self.node
+        node.gate.read(meta, request.key, request.range_end)
+        if request.serializable:
+            node.check_local(meta)
+            node.ranges.serve(call, request)
+        else:
+            node.check_open(meta)
+            node.reads.add(node.ranges.serve, call, request)
+
+    def range_stream(self, call: int, message: bytes, meta: Any) -> None:
+        """The same result in chunks; header, more and count come with the last one."""
+        request = decoded(rpc.RangeRequest, message)
+        check_range(request)
+        node = self.node
+        node.gate.read(meta, request.key, request.range_end)
+        if request.serializable:
+            node.check_local(meta)
+            node.ranges.stream(call, request)
+        else:
+            node.check_open(meta)
+            node.reads.add(node.ranges.stream, call, request)
+
+    def put(self, call: int, message: bytes, meta: Any) -> None:
+        """One key; the client's own bytes become the entry."""
+        request = decoded(rpc.PutRequest, message)
+        key = request.key
+        if not key:
+            raise errors.EMPTY_KEY()
+        value = request.value
+        if request.ignore_value and value:
+            raise errors.VALUE_PROVIDED()
+        if request.ignore_lease and request.lease:
+            raise errors.LEASE_PROVIDED()
+        node = self.node
+        node.check_writable(meta)
+        node.space.admit(PUT_COST + len(key) + len(value))
+        user = node.gate.put(meta, request)
+        node.propose(PUT, message, request, call, prefix=user)
+
+    def delete_range(self, call: int, message: bytes, meta: Any) -> None:
+        """Delete a key or a range in one revision."""
+        request = decoded(rpc.DeleteRangeRequest, message)
+        if not request.key:
+            raise errors.EMPTY_KEY()
+        node = self.node
+        node.check_writable(meta)
+        user = node.gate.delete(meta, request)
+        node.propose(DELETE_RANGE, message, request, call, prefix=user)
+
+    def txn(self, call: int, message: bytes, meta: Any) -> None:
+        """If / then / else; one without writes is served as a read."""
+        request = decoded(rpc.TxnRequest, message)
+        node = self.node
+        check_txn(request, node.config.txn_ops_max)
+        user = node.gate.txn(meta, request)
+        if is_read_only(request):
+            if is_serializable(request):
+                node.check_local(meta)
+                node.ranges.read_txn(call, request)
+            else:
+                node.check_open(meta)
+                node.reads.add(node.ranges.read_txn, call, request)
+            return
+        node.check_writable(meta)
+        node.space.admit(txn_cost(request))
+        node.propose(TXN, message, request, call, prefix=user)
+
+    def compact(self, call: int, message: bytes, meta: Any) -> None:
+        """Forget history up to a revision; physical ones answer when the rows are gone."""
+        request = decoded(rpc.CompactionRequest, message)
+        node = self.node
+        node.check_writable(meta)
+        user = node.gate.admin(meta)
+        answer = node.compaction.answer if request.physical else None
+        node.propose(COMPACTION, message, request, call, answer=answer, prefix=user)
+
+
+def check_range(request: Any) -> None:
+    """Raise what is wrong with a RangeRequest before anything is done for it."""
+    if not request.key:
+        raise errors.EMPTY_KEY()
+    if not (0 <= request.sort_order <= _ORDER_MAX and 0 <= request.sort_target <= _SORT_MAX):
+        raise errors.INVALID_SORT_OPTION()
+
+
+def txn_cost(request: Any) -> int:
+    """etcd's estimate of what a transaction needs: the larger of its branches."""
+    return max(_branch_cost(request.success), _branch_cost(request.failure))
+
+
+def _branch_cost(operations: Any) -> int:
+    cost = 0
+    for operation in operations:
+        kind = operation.WhichOneof("request")
+        if kind == "request_put":
+            put = operation.request_put
+            cost += PUT_COST + len(put.key) + len(put.value)
+        elif kind == "request_txn":
+            cost += txn_cost(operation.request_txn)
+    return cost

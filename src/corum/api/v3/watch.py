@@ -1,0 +1,78 @@
+"""The Watch service: requests of a stream to the hub, the hub's answers to the stream (rpc §5)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from corum import errors
+from corum.api.v3.calls import Service, decoded
+from corum.pb import rpc
+
+PROGRESS_JITTER: Final = 0.1
+STREAM_WATCHERS_MAX: Final = 1_000_000
+"""Watchers on one stream; a client that wants more opens another stream."""
+
+
+class WatchService(Service):
+    """One bidirectional method; every message creates, cancels or asks for progress."""
+
+    PATH = "/etcdserverpb.Watch/"
+
+    def streams(self) -> dict[str, Any]:
+        """(open, message, end) by method name."""
+        return {"Watch": (self.opened, self.message, self.half_closed)}
+
+    def opened(self, call: int, meta: Any) -> None:
+        """A stream began; its progress interval carries up to 10 % of jitter."""
+        node = self.node
+        node.check_open(meta)
+        interval = node.config.watch_progress_ns
+        jitter = int(interval * PROGRESS_JITTER * node.dice.random())
+        node.watch.open(call, node.now_ns, interval + jitter)
+
+    def half_closed(self, call: int) -> None:
+        """The client sends no more; etcd ends the stream."""
+        self.node.watch.close(call)
+        self.node.out.finish(call)
+
+    def closed(self, call: int) -> None:
+        """The call is gone."""
+        self.node.watch.close(call)
+
+    def message(self, call: int, message: bytes, meta: Any) -> None:
+        """A WatchRequest; one without a member is ignored."""
+        request = decoded(rpc.WatchRequest, message)
+        kind = request.WhichOneof("request_union")
+        hub = self.node.watch
+        if kind == "create_request":
+            output = self._create(call, request.create_request, meta)
+        elif kind == "cancel_request":
+            output = hub.cancel(call, request.cancel_request.watch_id)
+        elif kind == "progress_request":
+            output = hub.progress(call)
+        else:
+            return
+        self.node.out.messages += output
+
+    def _create(self, call: int, request: Any, meta: Any) -> list[tuple[int, bytes]]:
+        node = self.node
+        key = request.key or b"\0"
+        try:
+            node.gate.read(meta, key, request.range_end)
+        except errors.EtcdError as error:
+            return node.watch.refuse(
+                call, f"rpc error: code = {errors.code_name(error.code)} desc = {error.text}"
+            )
+        filters = request.filters
+        return node.watch.create(
+            call,
+            key,
+            request.range_end,
+            start_revision=request.start_revision,
+            watch_id=request.watch_id,
+            progress_notify=request.progress_notify,
+            no_put=rpc.WatchCreateRequest.NOPUT in filters,
+            no_delete=rpc.WatchCreateRequest.NODELETE in filters,
+            prev_kv=request.prev_kv,
+            fragment=request.fragment,
+        )

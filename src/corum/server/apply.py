@@ -1,0 +1,276 @@
+"""A committed entry becomes a change of state: deterministic and total (DESIGN D1).
+
+Every member applies every entry alike; the result of one is response bytes or an EtcdError, and only
+the member where somebody waits for it sends it. Nothing here reads a clock that matters to state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from corum import errors
+from corum.backend import schema
+from corum.backend.backend import Backend
+from corum.lease import Lessor
+from corum.mvcc.reads import RangeOptions, RangeResult
+from corum.mvcc.revision import decode_kv
+from corum.mvcc.store import Store
+from corum.mvcc.write import Write
+from corum.mvcc.txn import Plan, check_apply, evaluate, has_put
+from corum.mvcc.watch import WatchHub
+from corum.pb import rpc
+from corum.pb.wire import bytes_field, varint
+from corum.server import operations as op
+from corum.server.headers import Headers, revision_only
+from corum.server.space import Alarms, alarm_bytes
+from corum.values import LeaseId
+
+Result = Any
+"""Response bytes, or the EtcdError that came of it."""
+
+
+class Applier:
+    """Operations of the v3 key space, leases and alarms."""
+
+    def __init__(
+        self,
+        store: Store,
+        lessor: Lessor,
+        backend: Backend,
+        watch: WatchHub,
+        headers: Headers,
+        alarms: Alarms,
+        say: Callable[[list[tuple[int, bytes]]], None],
+    ) -> None:
+        self.store = store
+        self.lessor = lessor
+        self.backend = backend
+        self.watch = watch
+        self.headers = headers
+        self.alarms = alarms
+        self._say = say
+        self.now_ns = 0
+        self.operations: dict[int, Callable[[Any], Result]] = {
+            op.RANGE: self.range,
+            op.PUT: self.put,
+            op.DELETE_RANGE: self.delete_range,
+            op.TXN: self.txn,
+            op.COMPACTION: self.compaction,
+            op.LEASE_GRANT: self.lease_grant,
+            op.LEASE_REVOKE: self.lease_revoke,
+            op.LEASE_CHECKPOINT: self.lease_checkpoint,
+            op.ALARM: self.alarm,
+        }
+        self.events_total = 0
+        self.alarm_changed: Callable[[], None] = lambda: None
+
+    # ---- keys
+
+    def range(self, request: Any) -> Result:
+        """A read that went through the log (historical etcd clients)."""
+        try:
+            result = self.store.range(request.key, request.range_end, range_options(request))
+        except errors.EtcdError as error:
+            return error
+        return self.headers.at(self.store.revision) + range_body(result)
+
+    def put(self, request: Any) -> Result:
+        """One key in a transaction of its own."""
+        lease = request.lease
+        if lease and LeaseId(lease) not in self.lessor:
+            return errors.LEASE_NOT_FOUND()
+        if self.alarms.no_space:
+            return errors.NO_SPACE()
+        write = self.store.begin()
+        try:
+            body = self._put(write, request)
+        except errors.EtcdError as error:
+            return error
+        self._finish(write)
+        return self.headers.at(self.store.revision) + body
+
+    def _put(self, write: Write, request: Any) -> bytes:
+        """Put inside `write`; the response without its header. Raises KEY_NOT_FOUND."""
+        key, value, lease = request.key, request.value, request.lease
+        if request.ignore_value or request.ignore_lease:
+            old = write.get(key)
+            if old is None:
+                raise errors.KEY_NOT_FOUND()
+            fields = decode_kv(old)
+            if request.ignore_value:
+                value = fields.value
+            if request.ignore_lease:
+                lease = fields.lease
+        prev = write.put(key, value, lease)
+        if request.prev_kv and prev is not None:
+            return bytes_field(2, write.kv(prev))
+        return b""
+
+    def delete_range(self, request: Any) -> Result:
+        """Delete a key or a range; deleting nothing leaves the revision as it is."""
+        write = self.store.begin()
+        body = self._delete(write, request)
+        self._finish(write)
+        return self.headers.at(self.store.revision) + body
+
+    def _delete(self, write: Write, request: Any) -> bytes:
+        count, prevs = write.delete_range(request.key, request.range_end)
+        body = b"\x10" + varint(count) if count else b""
+        if request.prev_kv:
+            body += b"".join([bytes_field(3, write.kv(prev)) for prev in prevs])
+        return body
+
+    def txn(self, request: Any) -> Result:
+        """If / then / else at one revision; checked as a whole before anything is written."""
+        if self.alarms.no_space and has_put(request):
+            return errors.NO_SPACE()
+        write = self.store.begin()
+        try:
+            plan = evaluate(write, request)
+            check_apply(plan, write, self.lessor.__contains__)
+        except errors.EtcdError as error:
+            return error
+        body = self._txn_body(write, request, plan)
+        self._finish(write)
+        return self.headers.at(self.store.revision) + body
+
+    def read_txn(self, request: Any) -> Result:
+        """A transaction without writes, served like a read."""
+        write = self.store.begin()
+        try:
+            plan = evaluate(write, request)
+            check_apply(plan, write, self.lessor.__contains__)
+        except errors.EtcdError as error:
+            return error
+        return self.headers.at(self.store.revision) + self._txn_body(write, request, plan)
+
+    def _txn_body(self, write: Write, request: Any, plan: Plan) -> bytes:
+        """TxnResponse without its header; `plan` says which branch, nested ones included."""
+        parts = [b"\x10\x01"] if plan.succeeded else []
+        nested = iter(plan.nested)
+        for operation in request.success if plan.succeeded else request.failure:
+            kind = operation.WhichOneof("request")
+            if kind == "request_put":
+                body = self._put(write, operation.request_put)
+                part = bytes_field(2, revision_only(write.revision) + body)
+            elif kind == "request_range":
+                ask = operation.request_range
+                result = write.range(ask.key, ask.range_end, range_options(ask))
+                part = bytes_field(1, revision_only(write.revision) + range_body(result))
+            elif kind == "request_delete_range":
+                body = self._delete(write, operation.request_delete_range)
+                part = bytes_field(3, revision_only(write.revision) + body)
+            else:
+                body = self._txn_body(write, operation.request_txn, next(nested))
+                part = bytes_field(4, revision_only(write.revision) + body)
+            parts.append(bytes_field(3, part))
+        return b"".join(parts)
+
+    def _finish(self, write: Write) -> None:
+        """What follows from a transaction's writes: leases, watchers."""
+        changes = write.end()
+        for key, _, lease in write.lease_changes:
+            if lease:
+                self.lessor.attach(LeaseId(lease), key)
+            else:
+                self.lessor.detach(key)
+        if changes:
+            self.events_total += len(changes)
+            if not self.watch.idle:
+                self._say(self.watch.notify(self.store.revision, changes))
+
+    def compaction(self, request: Any) -> Result:
+        """Reads below the revision are refused from now on; rows go in slices."""
+        try:
+            self.store.compact(request.revision)
+        except errors.EtcdError as error:
+            return error
+        return self.headers.at(self.store.revision)
+
+    # ---- leases
+
+    def lease_grant(self, request: Any) -> Result:
+        """A lease under the id that the proposing member chose."""
+        lease = LeaseId(request.ID)
+        if self.alarms.no_space:
+            return errors.NO_SPACE()
+        try:
+            ttl_s = self.lessor.grant(lease, request.TTL, self.now_ns)
+        except errors.EtcdError as error:
+            return error
+        self.backend.put(schema.LEASE, *self.lessor.persist(lease))
+        body = b"\x10" + varint(lease) + b"\x18" + varint(ttl_s)
+        return self.headers.at(self.store.revision) + body
+
+    def lease_revoke(self, request: Any) -> Result:
+        """Forget the lease, delete its keys in one revision, in key order."""
+        lease = LeaseId(request.ID)
+        try:
+            key = self.lessor.persist(lease)[0]
+            keys = self.lessor.revoke(lease)
+        except errors.EtcdError as error:
+            return error
+        self.backend.delete(schema.LEASE, key)
+        if keys:
+            write = self.store.begin()
+            for one in keys:
+                write.delete_range(one)
+            self._finish(write)
+        return self.headers.at(self.store.revision)
+
+    def lease_checkpoint(self, request: Any) -> Result:
+        """Remaining TTLs as the leader saw them."""
+        for checkpoint in request.checkpoints:
+            lease = LeaseId(checkpoint.ID)
+            if lease in self.lessor:
+                self.lessor.checkpoint(lease, checkpoint.remaining_TTL, self.now_ns)
+                self.backend.put(schema.LEASE, *self.lessor.persist(lease))
+        return self.headers.at(self.store.revision)
+
+    # ---- alarms
+
+    def alarm(self, request: Any) -> Result:
+        """Raise or clear an alarm; the answer lists the ones affected."""
+        member, kind = request.memberID, request.alarm
+        if request.action == rpc.AlarmRequest.GET:
+            found = self.alarms.get(member, kind)
+        elif request.action == rpc.AlarmRequest.ACTIVATE:
+            found = self.alarms.activate(member, kind) if kind else []
+            self.alarm_changed()
+        else:
+            found = self.alarms.deactivate(member, kind)
+            self.alarm_changed()
+        body = b"".join([bytes_field(2, alarm_bytes(*one)) for one in found])
+        return self.headers.at(self.store.revision) + body
+
+
+def range_options(request: Any) -> RangeOptions:
+    """A RangeRequest without its key and end; the shared default when nothing is asked for."""
+    return RangeOptions(
+        request.revision,
+        request.limit,
+        request.sort_order,
+        request.sort_target,
+        request.keys_only,
+        request.count_only,
+        request.min_mod_revision,
+        request.max_mod_revision,
+        request.min_create_revision,
+        request.max_create_revision,
+    )
+
+
+def range_body(result: RangeResult) -> bytes:
+    """RangeResponse without its header: stored KeyValues are spliced, not decoded."""
+    kvs = result.kvs
+    if len(kvs) == 1:
+        kv = kvs[0]
+        body = b"\x12" + varint(len(kv)) + kv
+    else:
+        body = b"".join([b"\x12" + varint(len(kv)) + kv for kv in kvs])
+    if result.more:
+        body += b"\x18\x01"
+    if result.count:
+        body += b"\x20" + varint(result.count)
+    return body

@@ -1,0 +1,388 @@
+"""One member: wires the rooms, and gives the API what it works with.
+
+A turn of the loop: the API dispatches what arrived (`begin` ... calls ... `end`). Calls validate and
+queue; `end` proposes the batch, drives Raft, applies what is committed, serves the reads that
+became due and hands all answers over. No I/O here: log, transport, jobs and dice are ports.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from corum import errors
+from corum.backend import schema
+from corum.backend.backend import Backend, BackendError
+from corum.lease import Lessor
+from corum.membership.members import Members
+from corum.mvcc.store import Store
+from corum.mvcc.watch import WatchHub
+from corum.pb import raft_internal
+from corum.raft import RawNode
+from corum.server import operations as op
+from corum.server.apply import Applier
+from corum.server.commits import Commits, Jobs
+from corum.server.drive import Driver, Log
+from corum.server.gate import OpenGate
+from corum.server.headers import Headers
+from corum.server.leases import Leases
+from corum.server.outbox import Answers, Outbox
+from corum.server.proposals import APPLY_GAP_MAX, Answer, Proposals
+from corum.server.ranges import Ranges
+from corum.server.reads import Reads
+from corum.server.space import CORRUPT, NOSPACE, Alarms, Space
+from corum.values import NS_PER_MS, value
+
+COMPACTION_SLICE_ROWS: Final = 500
+HAS_LEADER: Final = 2
+"""Where `meta` holds the `hasleader` metadata."""
+
+
+@value
+class NodeConfig:
+    """What the rooms of a member are told; times in ns unless named otherwise."""
+
+    tick_ns: int = 100 * NS_PER_MS
+    election_ticks: int = 10
+    election_ms: int = 1_000
+    timeout_ns: int = 7_000 * NS_PER_MS
+    request_bytes_max: int = 1_572_864
+    txn_ops_max: int = 128
+    quota_bytes: int = 0
+    batch_interval_ns: int = 100 * NS_PER_MS
+    batch_operations_max: int = 10_000
+    watch_progress_ns: int = 600_000 * NS_PER_MS
+    compaction_rows: int = 1_000
+    compaction_pause_ns: int = 10 * NS_PER_MS
+    snapshot_count: int = 10_000
+    snapshot_catchup_entries: int = 5_000
+    lease_checkpoints: bool = False
+    strict_reconfig: bool = True
+    server_version: str = "3.7.0"
+    cluster_version: str = "3.7.0"
+    name: str = "default"
+    client_urls: tuple[str, ...] = ()
+
+
+class Ports(Protocol):
+    """The world outside: everything a member does to it goes through here."""
+
+    transport: Answers
+    jobs: Jobs
+    log: Log
+    dice: random.Random
+
+    def transition(self, level: str, message: str, **fields: Any) -> None:
+        """Something an operator wants to read; cores do not log, they say."""
+        ...
+
+    def fatal(self, message: str, error: BaseException) -> None:
+        """The member cannot go on: stop the process, answer nobody."""
+        ...
+
+
+class Node:
+    """See the module's docstring. Owned by the loop thread."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        ports: Ports,
+        raft: RawNode,
+        members: Members,
+        backend: Backend,
+        *,
+        start_ms: int,
+    ) -> None:
+        self.config = config
+        self.ports = ports
+        self.dice = ports.dice
+        self.members = members
+        self.backend = backend
+        self.raft = raft
+        self.now_ns = 0
+        self.stopping = False
+        self.out = Outbox()
+        self.headers = Headers(members.cluster, members.local)
+        self.store = Store(backend)
+        self.lessor = Lessor(min_ttl_s(config))
+        self.watch = WatchHub(
+            self.store, self.headers.at, fragment_bytes=config.request_bytes_max + 512 * 1024
+        )
+        self.out.blocked = self._stream_blocked
+        self.alarms = Alarms(backend)
+        self.space = Space(backend, config.quota_bytes, self._raise_no_space)
+        self.gate: Any = OpenGate()
+        self.applier = Applier(
+            self.store, self.lessor, backend, self.watch, self.headers, self.alarms, self._say
+        )
+        self.applier.alarm_changed = self._alarm_changed
+        self.proposals = Proposals(
+            members.local, start_ms, config.request_bytes_max, config.timeout_ns
+        )
+        self.reads = Reads(config.timeout_ns)
+        self.ranges = Ranges(self.store, self.applier, self.headers, self.out, ports.jobs)
+        self.leases = Leases(
+            self.lessor,
+            self,
+            config.election_ms * NS_PER_MS,
+            checkpoints=config.lease_checkpoints,
+        )
+        self.commits = Commits(
+            backend,
+            ports.jobs,
+            config.batch_interval_ns,
+            config.batch_operations_max,
+            self._commit_failed,
+        )
+        self.applied_index = 0
+        self.applied_term = 0
+        self.consistent_index = schema.from_u64(backend.get(schema.META, schema.CONSISTENT_INDEX))
+        self.driver = Driver(raft, ports.log, self)
+        self._raising_no_space = False
+        self._next_tick_ns = 0
+        self._compaction_at_ns = 0
+        self._compaction_waiters: list[tuple[int, Callable[[], None]]] = []
+        self.restore()
+
+    def restore(self) -> None:
+        """Take over what the backend holds beside the key space."""
+        self.lessor.restore(
+            self.backend.range(schema.LEASE),
+            {key: lease for lease, key in self.store.leased_keys()},
+        )
+        alarms: list[tuple[int, int]] = []
+        for key, _ in self.backend.range(schema.ALARM):
+            alarm = rpc.AlarmMember.FromString(key)
+            alarms.append((alarm.memberID, alarm.alarm))
+        self.alarms.restore(alarms)
+
+    # ---- admission: what every call is asked first
+
+    @property
+    def leader(self) -> int:
+        """The leader's id as this member knows it; 0 without one."""
+        return self.raft.leader
+
+    @property
+    def is_leader(self) -> bool:
+        """Does this member lead?"""
+        return self.raft.leader == self.members.local
+
+    def check_open(self, meta: Any) -> None:
+        """A call that needs a running member: raises NO_LEADER when the client demands one."""
+        if self.stopping:
+            raise errors.STOPPED()
+        if meta is not None and meta[HAS_LEADER] == "true" and not self.raft.leader:
+            raise errors.NO_LEADER()
+
+    def check_local(self, meta: Any) -> None:
+        """A read of this member's own state; refused while the cluster is corrupt."""
+        self.check_open(meta)
+        if self.alarms.corrupt:
+            raise errors.CORRUPT()
+
+    def check_writable(self, meta: Any) -> None:
+        """A call that will be proposed."""
+        self.check_open(meta)
+        if self.alarms.corrupt:
+            raise errors.CORRUPT()
+        if self.raft.committed - self.applied_index > APPLY_GAP_MAX:
+            raise errors.TOO_MANY_REQUESTS()
+
+    # ---- proposals
+
+    def propose(
+        self,
+        operation: int,
+        message: bytes,
+        request: Any,
+        call: int,
+        *,
+        answer: Answer | None = None,
+        prefix: bytes = b"",
+    ) -> None:
+        """Replicate a client's request; its result is the answer to `call`."""
+        self.proposals.add(operation, message, request, call, self.now_ns, answer, prefix)
+
+    def propose_own(
+        self, operation: int, message: bytes, request: Any, answer: Answer | None = None
+    ) -> None:
+        """Replicate something of this member's own."""
+        self.proposals.add(
+            operation, message, request, None, self.now_ns, answer or _nobody_waits
+        )
+
+    # ---- a turn of the loop
+
+    def begin(self, now_ns: int) -> None:
+        """A turn begins at `now_ns` (monotonic)."""
+        self.now_ns = now_ns
+        self.applier.now_ns = now_ns
+        self.leases.now_ns = now_ns
+
+    def end(self) -> None:
+        """Everything that follows from what was dispatched since `begin`."""
+        now_ns = self.now_ns
+        if now_ns >= self._next_tick_ns:
+            self._tick(now_ns)
+        context = self.reads.begin_round(now_ns)
+        if context is not None:
+            self.raft.read_index(context)
+        self.driver.pump(self.proposals)
+        for serve, call, request in self.reads.ready(self.applied_index):
+            serve(call, request)
+        if self.commits.due(now_ns):
+            self.commits.run(self.applied_index, self.applied_term, now_ns)
+        if self.watch.has_work:
+            self._say(self.watch.sync_slice())
+        if self.store.compaction is not None:
+            self._compaction_slice(now_ns)
+        self.out.flush(self.ports.transport)
+
+    def wait_ms(self, now_ns: int) -> int:
+        """How long the loop may sleep when nothing arrives."""
+        if self.watch.has_work or self.driver.wants_turn:
+            return 0
+        until = self._next_tick_ns
+        if self.store.compaction is not None:
+            until = min(until, self._compaction_at_ns)
+        return max(0, -(-(until - now_ns) // NS_PER_MS))
+
+    def _tick(self, now_ns: int) -> None:
+        self._next_tick_ns = max(self._next_tick_ns + self.config.tick_ns, now_ns)
+        self.raft.tick()
+        for waiter in self.proposals.overdue(now_ns):
+            if waiter[1] is not None:
+                self.out.error(waiter[1], errors.TIMEOUT())
+        for _, call, _ in self.reads.overdue(now_ns):
+            self.out.error(call, errors.TIMEOUT())
+        for context in self.reads.retry(now_ns):
+            self.raft.read_index(context)
+        self.leases.tick(now_ns)
+        self._say(self.watch.tick(now_ns))
+
+    def _compaction_slice(self, now_ns: int) -> None:
+        if now_ns < self._compaction_at_ns or self.backend.pending_operations > (
+            self.config.batch_operations_max
+        ):
+            return
+        compaction = self.store.compaction
+        assert compaction is not None
+        if compaction.step(self.config.compaction_rows):
+            self.ports.transition(
+                "info", "finished scheduled compaction", **{"compact-revision": compaction.revision}
+            )
+            self.commits.when_durable(self.applied_index, self._compaction_finished)
+        self._compaction_at_ns = now_ns + self.config.compaction_pause_ns
+
+    def when_compacted(self, then: Callable[[], None]) -> None:
+        """Call `then` once the rows of the running compaction are gone from the disk."""
+        if self.store.compaction is None:
+            then()
+        else:
+            self._compaction_waiters.append((self.store.compaction.revision, then))
+
+    def _compaction_finished(self) -> None:
+        waiters, self._compaction_waiters = self._compaction_waiters, []
+        for _, then in waiters:
+            then()
+
+    # ---- what the driver gives back
+
+    def apply(self, entries: list[Any]) -> None:
+        """Apply committed entries in order and answer who waits for them."""
+        operations = self.applier.operations
+        waiting = self.proposals.waiting
+        replies, out = self.out.replies, self.out
+        consistent = self.consistent_index
+        for entry in entries:
+            waiter = entry.request
+            if waiter is not None:
+                entry.request = None
+                operation, request = waiter[2], waiter[3]
+                waiter = waiting.pop(waiter[0], None)
+            elif entry.type != NORMAL:
+                self._apply_conf_change(entry)
+                continue
+            elif not entry.data:
+                continue
+            else:
+                operation, request, waiter = self._decode(entry)
+            if entry.index <= consistent:
+                continue
+            self.entry_index = entry.index
+            result = operations[operation](request)
+            if waiter is None:
+                continue
+            answer = waiter[4]
+            if answer is not None:
+                answer(waiter[1], result)
+            elif type(result) is bytes:
+                replies.append((waiter[1], result))
+            else:
+                out.error(waiter[1], result)
+        last = entries[-1]
+        self.applied_index = last.index
+        self.applied_term = last.term
+
+    def _decode(self, entry: Any) -> tuple[int, Any, Any]:
+        """(operation, request, waiter or None) of an entry that was not proposed here just now."""
+        whole = raft_internal.InternalRaftRequest.FromString(entry.data)
+        request_id = whole.header.ID or whole.ID
+        for field, message in whole.ListFields():
+            if field.number != op.HEADER and field.number != 1:
+                return field.number, message, self.proposals.waiting.pop(request_id, None)
+        raise ValueError(f"entry {entry.index} holds no request")
+
+    def _say(self, output: list[tuple[int, bytes]]) -> None:
+        if output:
+            self.out.messages += output
+
+    # ---- streams
+
+    def _stream_blocked(self, call: int) -> None:
+        self.watch.blocked(call)
+
+    # ---- alarms and failures
+
+    def _raise_no_space(self) -> None:
+        if self._raising_no_space or self.alarms.no_space:
+            return
+        self._raising_no_space = True
+        self.raise_alarm(NOSPACE)
+
+    def raise_alarm(self, alarm: int) -> None:
+        """Have the cluster told of an alarm of this member."""
+        request = rpc.AlarmRequest(
+            action=rpc.AlarmRequest.ACTIVATE, memberID=self.members.local, alarm=alarm
+        )
+        self.propose_own(op.ALARM, request.SerializeToString(), request)
+
+    def _alarm_changed(self) -> None:
+        self._raising_no_space = False
+        kinds = [{NOSPACE: "NOSPACE", CORRUPT: "CORRUPT"}.get(k, "?") for _, k in self.alarms.get(0, 0)]
+        self.ports.transition("warn", "alarm raised" if kinds else "alarm disarmed", alarms=kinds)
+
+    def _commit_failed(self, error: BackendError) -> None:
+        self.ports.transition("error", "failed to commit to the backend", error=str(error))
+        self._raise_no_space()
+
+    def stop(self) -> None:
+        """Answer everybody who waits that the server stops."""
+        self.stopping = True
+        for waiter in self.proposals.drop_all():
+            if waiter[1] is not None:
+                self.out.error(waiter[1], errors.STOPPED())
+        self.out.flush(self.ports.transport)
+
+
+def _nobody_waits(call: Any, result: Any) -> None:
+    """The answer of a proposal of our own."""
+
+
+def min_ttl_s(config: NodeConfig) -> int:
+    """The shortest lease: 1.5 election timeouts, in whole seconds (rpc §6)."""
+    ticks = (3 * config.election_ticks) // 2
+    return -(-ticks * config.tick_ns // (1_000 * NS_PER_MS))

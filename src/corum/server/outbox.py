@@ -1,0 +1,99 @@
+"""Answers gathered during one turn of the loop, handed over in one crossing each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from corum import errors
+
+GRPC_OK = 0
+
+
+class Answers(Protocol):
+    """The part of the transport that takes answers (see `_transport.pyi`)."""
+
+    def reply(self, batch: Sequence[tuple[int, bytes]], /) -> None: ...
+    def fail(self, batch: Sequence[tuple[int, int, str]], /) -> None: ...
+    def send(self, batch: Sequence[tuple[int, bytes]], /) -> list[int]: ...
+
+
+class Converter(Protocol):
+    """A call that is not gRPC itself (the JSON gateway's): takes the answers instead."""
+
+    def reply(self, message: bytes) -> None: ...
+    def fail(self, code: int, text: str) -> None: ...
+    def send(self, message: bytes) -> bool: ...
+
+
+class Outbox:
+    """`replies`, `failures`, `messages` are filled by everybody and flushed once per turn."""
+
+    __slots__ = ("blocked", "converters", "failures", "messages", "replies", "sent_total")
+
+    def __init__(self) -> None:
+        self.replies: list[tuple[int, bytes]] = []
+        self.failures: list[tuple[int, int, str]] = []
+        self.messages: list[tuple[int, bytes]] = []
+        self.converters: dict[int, Converter] = {}
+        self.blocked: Callable[[int], None] = lambda call: None
+        """Told of each stream whose queue went over its high-water mark."""
+        self.sent_total = 0
+
+    def answer(self, call: int, result: Any) -> None:
+        """The result of a proposal: response bytes, or the error that came of it."""
+        if type(result) is bytes:
+            self.replies.append((call, result))
+        else:
+            self.error(call, result)
+
+    def error(self, call: int, error: BaseException) -> None:
+        """End a call with an error; what is no EtcdError becomes Unknown with its text."""
+        if isinstance(error, errors.EtcdError):
+            self.failures.append((call, error.code, error.text))
+        else:
+            self.failures.append((call, errors.UNKNOWN, str(error)))
+
+    def finish(self, call: int) -> None:
+        """End a stream with OK after what was sent."""
+        self.failures.append((call, GRPC_OK, ""))
+
+    def flush(self, transport: Answers) -> None:
+        """Hand everything over; cheap when there is nothing."""
+        if self.converters:
+            self._convert()
+        if self.messages:
+            messages, self.messages = self.messages, []
+            self.sent_total += len(messages)
+            for call in transport.send(messages):
+                self.blocked(call)
+        if self.replies:
+            replies, self.replies = self.replies, []
+            transport.reply(replies)
+        if self.failures:
+            failures, self.failures = self.failures, []
+            transport.fail(failures)
+
+    def _convert(self) -> None:
+        converters = self.converters
+        messages, self.messages = self.messages, []
+        for item in messages:
+            converter = converters.get(item[0])
+            if converter is None:
+                self.messages.append(item)
+            elif converter.send(item[1]):
+                self.blocked(item[0])
+        replies, self.replies = self.replies, []
+        for call, message in replies:
+            converter = converters.pop(call, None)
+            if converter is None:
+                self.replies.append((call, message))
+            else:
+                converter.reply(message)
+        failures, self.failures = self.failures, []
+        for call, code, text in failures:
+            converter = converters.pop(call, None)
+            if converter is None:
+                self.failures.append((call, code, text))
+            else:
+                converter.fail(code, text)

@@ -1,0 +1,131 @@
+"""Proposals: what waits for the log, under which id, and until when.
+
+A request becomes an entry by splicing: the client's own bytes are wrapped as one field of
+`InternalRaftRequest`, followed by the header with the request id (peer-wire §6). The decoded request
+travels beside its entry (`Entry.request`), so the member that proposed it does not decode it again.
+
+Bounds: `APPLY_GAP_MAX` committed entries that are not applied, and `PENDING_MAX` proposals waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from corum import errors
+from corum.raft import Entry
+from corum.server.request_ids import RequestIds
+from corum.values import NS_PER_S
+
+APPLY_GAP_MAX: Final = 5_000
+"""Committed, not applied; beyond it proposals are refused (as etcd)."""
+
+PENDING_MAX: Final = 200_000
+"""Proposals that wait for an answer on this member."""
+
+ENTRY_OVERHEAD: Final = 16
+"""Bytes that the header of a proposal adds at most."""
+
+Answer: TypeAlias = Callable[[Any, Any], None]
+"""`answer(call, result)`: result is response bytes, or the EtcdError that came of it."""
+
+Waiter: TypeAlias = tuple[int, Any, int, Any, Answer | None, int]
+"""(request id, call, operation, decoded request, answer, deadline in ns)."""
+
+
+class Proposals:
+    """Admission, ids and the table of who waits."""
+
+    def __init__(self, member: int, now_ms: int, request_bytes_max: int, timeout_ns: int) -> None:
+        self.ids = RequestIds(member, now_ms)
+        self.request_bytes_max = request_bytes_max
+        self.timeout_ns = timeout_ns
+        self.queued: list[Entry] = []
+        self.waiting: dict[int, Waiter] = {}
+        self.failed_total = 0
+        self._frames = {op: _tag(op) for op in range(1, 16)}
+
+    def add(
+        self,
+        op: int,
+        message: bytes,
+        request: Any,
+        call: Any,
+        now_ns: int,
+        answer: Answer | None = None,
+        prefix: bytes = b"",
+    ) -> int:
+        """Queue a request for the next batch; its request id.
+
+        `prefix` goes before the header (auth's user name and revision live there).
+        Raises REQUEST_TOO_LARGE, TOO_MANY_REQUESTS.
+        """
+        size = len(message)
+        if size + ENTRY_OVERHEAD > self.request_bytes_max:
+            self._check_size(op, size)
+        if len(self.waiting) >= PENDING_MAX:
+            raise errors.TOO_MANY_REQUESTS()
+        request_id, header = self.ids.next()
+        tag = self._frames.get(op) or _tag(op)
+        if prefix:
+            header = _header_with(header, prefix)
+        if size < 0x80:
+            data = b"%b%c%b%b" % (tag, size, message, header)
+        else:
+            data = b"%b%b%b%b" % (tag, _varint(size), message, header)
+        waiter = (request_id, call, op, request, answer, now_ns + self.timeout_ns)
+        self.waiting[request_id] = waiter
+        self.queued.append(Entry(data, waiter))
+        return request_id
+
+    def _check_size(self, op: int, size: int) -> None:
+        whole = len(_tag(op)) + len(_varint(size)) + size + ENTRY_OVERHEAD - 3
+        if whole > self.request_bytes_max:
+            raise errors.REQUEST_TOO_LARGE()
+
+    def take(self) -> list[Entry]:
+        """What was queued since the last call, in order."""
+        batch, self.queued = self.queued, []
+        return batch
+
+    def overdue(self, now_ns: int) -> list[Waiter]:
+        """Waiters whose time is up; they are forgotten here, their entries may still commit."""
+        late: list[Waiter] = []
+        for waiter in self.waiting.values():  # insertion order is deadline order
+            if waiter[5] > now_ns:
+                break
+            late.append(waiter)
+        for waiter in late:
+            del self.waiting[waiter[0]]
+        self.failed_total += len(late)
+        return late
+
+    def drop_all(self) -> list[Waiter]:
+        """Everybody who waits, for a member that stops."""
+        everybody = list(self.waiting.values())
+        self.waiting.clear()
+        self.queued.clear()
+        return everybody
+
+
+def timeout_ns(election_ms: int) -> int:
+    """etcd's request timeout: 5 s + 2 x election timeout."""
+    return 5 * NS_PER_S + 2 * election_ms * 1_000_000
+
+
+def _tag(field: int) -> bytes:
+    return _varint(field << 3 | 2)
+
+
+def _header_with(header: bytes, extra: bytes) -> bytes:
+    inner = header[3:] + extra
+    return header[:2] + _varint(len(inner)) + inner
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append((number & 0x7F) | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

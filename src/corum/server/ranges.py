@@ -1,0 +1,111 @@
+"""Serving reads from the store: small ones at once, big ones by a worker on a view (DESIGN D5)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from corum import errors
+from corum.mvcc.reads import RangeResult
+from corum.mvcc.store import RangeJob, Store
+from corum.pb.wire import bytes_field, varint
+from corum.server.apply import Applier, range_body, range_options
+from corum.server.commits import Jobs
+from corum.server.headers import Headers
+from corum.server.outbox import Outbox
+
+CHUNK_BYTES: Final = 1_048_576
+"""KeyValues in one message of a RangeStream, about."""
+
+
+KEY_ONLY: Final = 2
+"""Bytes of a request beside the key when a short key is all it holds."""
+
+
+class Ranges:
+    """`serve`, `stream` and `read_txn` are what a confirmed read runs."""
+
+    def __init__(
+        self, store: Store, applier: Applier, headers: Headers, out: Outbox, jobs: Jobs
+    ) -> None:
+        self._store = store
+        self._applier = applier
+        self._headers = headers
+        self._out = out
+        self._jobs = jobs
+        self.ranges_total = 0
+
+    def serve(self, call: int, request: Any) -> None:
+        """Answer a RangeRequest."""
+        self.ranges_total += 1
+        store = self._store
+        extra = request.ByteSize() - len(request.key)
+        if extra == KEY_ONLY or (extra == KEY_ONLY + 2 and request.serializable):
+            kv = store.get(request.key)  # nothing but a short key: the commonest read
+            body = b"" if kv is None else b"\x12" + varint(len(kv)) + kv + b"\x20\x01"
+            self._out.replies.append((call, self._headers.at(store.revision) + body))
+            return
+        try:
+            plan = self._plan(request)
+        except errors.EtcdError as error:
+            self._out.error(call, error)
+            return
+        if isinstance(plan, RangeResult):
+            header = self._headers.at(plan.revision)
+            self._out.replies.append((call, header + range_body(plan)))
+            return
+        header = self._headers.at(store.revision)
+        self._jobs.start(
+            lambda: header + range_body(plan.run()), lambda result: self._out.answer(call, result)
+        )
+
+    def stream(self, call: int, request: Any) -> None:
+        """Answer a RangeRequest in chunks (RangeStream, 3.7)."""
+        self.ranges_total += 1
+        try:
+            plan = self._plan(request)
+        except errors.EtcdError as error:
+            self._out.error(call, error)
+            return
+        header = self._headers.at(self._store.revision)
+        if isinstance(plan, RangeResult):
+            self._send_chunks(call, range_chunks(plan, header))
+            return
+        self._jobs.start(
+            lambda: range_chunks(plan.run(), header),
+            lambda result: self._send_chunks(call, result),
+        )
+
+    def _send_chunks(self, call: int, chunks: Any) -> None:
+        if isinstance(chunks, BaseException):
+            self._out.error(call, chunks)
+            return
+        self._out.messages += [(call, chunk) for chunk in chunks]
+        self._out.finish(call)
+
+    def read_txn(self, call: int, request: Any) -> None:
+        """Answer a transaction without writes."""
+        self._out.answer(call, self._applier.read_txn(request))
+
+    def _plan(self, request: Any) -> RangeResult | RangeJob:
+        return self._store.plan_range(request.key, request.range_end, range_options(request))
+
+
+def range_chunks(result: RangeResult, header: bytes) -> list[bytes]:
+    """RangeStreamResponses: disjoint kvs; header, more and count come with the last."""
+    chunks: list[bytes] = []
+    parts: list[bytes] = []
+    size = 0
+    for kv in result.kvs:
+        part = b"\x12" + varint(len(kv)) + kv
+        parts.append(part)
+        size += len(part)
+        if size >= CHUNK_BYTES:
+            chunks.append(bytes_field(1, b"".join(parts)))
+            parts, size = [], 0
+    tail = header + b"".join(parts)
+    if result.more:
+        tail += b"\x18\x01"
+    if result.count:
+        tail += b"\x20" + varint(result.count)
+    chunks.append(bytes_field(1, tail))
+    return chunks

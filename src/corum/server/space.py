@@ -1,0 +1,91 @@
+"""Quota and alarms: when the store is full, and what the cluster says about it (rpc §4, §8).
+
+Two checks, as in etcd: the contacted member refuses before it proposes and has the alarm raised;
+a write that slipped through is applied on every member alike, and its answer becomes the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from corum import errors
+from corum.backend import schema
+from corum.backend.backend import Backend
+from corum.pb.wire import varint
+from corum.values import GIB
+
+QUOTA_DEFAULT: Final = 2 * GIB
+NOSPACE: Final = 1
+CORRUPT: Final = 2
+
+
+def alarm_bytes(member: int, alarm: int) -> bytes:
+    """An AlarmMember message: the key of bucket `alarm`."""
+    out = b"\x08" + varint(member) if member else b""
+    return out + b"\x10" + varint(alarm) if alarm else out
+
+
+class Alarms:
+    """Active alarms of all members, as the log has raised and cleared them."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._active: set[tuple[int, int]] = set()
+        self.no_space = False
+        self.corrupt = False
+
+    def restore(self, alarms: Iterable[tuple[int, int]]) -> None:
+        """Take over what the backend holds: (member, alarm)."""
+        self._active = set(alarms)
+        self._refresh()
+
+    def get(self, member: int, alarm: int) -> list[tuple[int, int]]:
+        """Active alarms of this kind (0 = all) of this member (0 = all), sorted."""
+        return sorted(
+            a
+            for a in self._active
+            if (member in (0, a[0])) and (alarm in (0, a[1]))
+        )
+
+    def activate(self, member: int, alarm: int) -> list[tuple[int, int]]:
+        """Raise; the alarm itself, also when it was active already."""
+        self._active.add((member, alarm))
+        self._backend.put(schema.ALARM, alarm_bytes(member, alarm), b"")
+        self._refresh()
+        return [(member, alarm)]
+
+    def deactivate(self, member: int, alarm: int) -> list[tuple[int, int]]:
+        """Clear; empty when it was not active."""
+        if (member, alarm) not in self._active:
+            return []
+        self._active.remove((member, alarm))
+        self._backend.delete(schema.ALARM, alarm_bytes(member, alarm))
+        self._refresh()
+        return [(member, alarm)]
+
+    def _refresh(self) -> None:
+        kinds = {alarm for _, alarm in self._active}
+        self.no_space = NOSPACE in kinds
+        self.corrupt = CORRUPT in kinds
+
+
+class Space:
+    """The quota of this member's backend."""
+
+    def __init__(self, backend: Backend, quota_bytes: int, raise_alarm: Callable[[], None]) -> None:
+        """`quota_bytes`: 0 is the default of 2 GiB, negative is no limit."""
+        self._backend = backend
+        self.quota_bytes = QUOTA_DEFAULT if quota_bytes == 0 else max(quota_bytes, 0)
+        self._raise_alarm = raise_alarm
+
+    def admit(self, cost_bytes: int) -> None:
+        """Before a proposal that grows the store; raises NO_SPACE and has the alarm raised."""
+        if self.exceeded(cost_bytes):
+            self._raise_alarm()
+            raise errors.NO_SPACE()
+
+    def exceeded(self, cost_bytes: int) -> bool:
+        """Would the store be over its quota?"""
+        quota = self.quota_bytes
+        return quota > 0 and self._backend.size + cost_bytes >= quota
