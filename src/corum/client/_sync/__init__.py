@@ -1,0 +1,1 @@
+"""The synchronous client: generated from `corum.client._async`, except `runtime`."""

@@ -1,0 +1,147 @@
+"""What a client's call can raise: one class per gRPC code, all below `ClientError`.
+
+`code` is the gRPC code, `text` the server's own words ("etcdserver: permission denied"); what
+etcd means by each text is in `corum.errors`. A timeout is `DeadlineExceeded` wherever it passed;
+what kept the call from being answered before is its `detail`.
+"""
+
+from __future__ import annotations
+
+OK = 0
+CANCELED = 1
+UNKNOWN = 2
+INVALID_ARGUMENT = 3
+DEADLINE_EXCEEDED = 4
+NOT_FOUND = 5
+ALREADY_EXISTS = 6
+PERMISSION_DENIED = 7
+RESOURCE_EXHAUSTED = 8
+FAILED_PRECONDITION = 9
+ABORTED = 10
+OUT_OF_RANGE = 11
+UNIMPLEMENTED = 12
+INTERNAL = 13
+UNAVAILABLE = 14
+DATA_LOSS = 15
+UNAUTHENTICATED = 16
+
+CODE_NAMES = (
+    "OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound",
+    "AlreadyExists", "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted",
+    "OutOfRange", "Unimplemented", "Internal", "Unavailable", "DataLoss", "Unauthenticated",
+)  # fmt: skip
+
+COMPACTED_TEXT = "etcdserver: mvcc: required revision has been compacted"
+DEADLINE_TEXT = "context deadline exceeded"
+
+
+class ClientError(Exception):
+    """A call that did not succeed."""
+
+    code = UNKNOWN
+
+    def __init__(self, text: str, code: int | None = None, *, detail: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.detail = detail
+        if code is not None:
+            self.code = code
+
+    @property
+    def code_name(self) -> str:
+        """Go's name of the code: "InvalidArgument"."""
+        return CODE_NAMES[self.code] if self.code < len(CODE_NAMES) else f"Code({self.code})"
+
+    def go_text(self) -> str:
+        """The text as Go's clients show it: etcd's own texts bare, others with their code."""
+        if self.text.startswith("etcdserver: ") or isinstance(self, DeadlineExceeded):
+            return self.text
+        if self.code == CANCELED:
+            return "context canceled"
+        return f"rpc error: code = {self.code_name} desc = {self.text}"
+
+
+class Canceled(ClientError):
+    code = CANCELED
+
+
+class InvalidArgument(ClientError):
+    code = INVALID_ARGUMENT
+
+
+class DeadlineExceeded(ClientError, TimeoutError):
+    """The time for the call is over; whether a write took place is unknown."""
+
+    code = DEADLINE_EXCEEDED
+
+
+class NotFound(ClientError):
+    code = NOT_FOUND
+
+
+class PermissionDenied(ClientError):
+    code = PERMISSION_DENIED
+
+
+class ResourceExhausted(ClientError):
+    code = RESOURCE_EXHAUSTED
+
+
+class FailedPrecondition(ClientError):
+    code = FAILED_PRECONDITION
+
+
+class OutOfRange(ClientError):
+    """A revision that is compacted already, or not there yet."""
+
+    code = OUT_OF_RANGE
+
+
+class Compacted(OutOfRange):
+    """The revision asked for is compacted; `revision` is the oldest one left, 0 if not told."""
+
+    def __init__(self, revision: int = 0) -> None:
+        super().__init__(COMPACTED_TEXT)
+        self.revision = revision
+
+
+class Unimplemented(ClientError):
+    code = UNIMPLEMENTED
+
+
+class Unavailable(ClientError, ConnectionError):
+    """No member could serve the call now; a write may or may not have taken place."""
+
+    code = UNAVAILABLE
+
+
+class DataLoss(ClientError):
+    code = DATA_LOSS
+
+
+class Unauthenticated(ClientError):
+    code = UNAUTHENTICATED
+
+
+class WatchCanceled(ClientError):
+    """The server ended a watch, for the reason in `text`."""
+
+    code = CANCELED
+
+
+_BY_CODE: dict[int, type[ClientError]] = {
+    c.code: c
+    for c in (
+        Canceled, InvalidArgument, DeadlineExceeded, NotFound, PermissionDenied,
+        ResourceExhausted, FailedPrecondition, OutOfRange, Unimplemented, Unavailable,
+        DataLoss, Unauthenticated,
+    )
+}  # fmt: skip
+
+
+def from_status(code: int, text: str, *, detail: str = "") -> ClientError:
+    """The exception for a call that ended with `code` and `text`."""
+    if code == OUT_OF_RANGE and text == COMPACTED_TEXT:
+        return Compacted()
+    kind = _BY_CODE.get(code)
+    return ClientError(text, code, detail=detail) if kind is None else kind(text, detail=detail)
