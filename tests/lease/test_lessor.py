@@ -87,8 +87,9 @@ def test_revocation_is_asked_for_again_after_three_seconds() -> None:
     lessor.grant(LeaseId(1), 5, 0)
     assert lessor.expired(5 * S, 10) == [1]
     assert LeaseId(1) in lessor
-    with pytest.raises(errors.EtcdError):
-        lessor.renew(LeaseId(1), 6 * S)
+    for late in (5 * S, 6 * S):
+        with pytest.raises(errors.LEASE_NOT_FOUND):
+            lessor.renew(LeaseId(1), late)
     assert lessor.expired(8 * S - 1, 10) == []
     assert lessor.expired(8 * S, 10) == [1]
     lessor.revoke(LeaseId(1))
@@ -138,6 +139,7 @@ def test_a_renewal_after_promotion_does_not_keep_the_extension() -> None:
     lessor.promote(0, 3 * S)
     lessor.renew(LeaseId(1), S // 2)
     assert lessor.expired(5 * S + S // 2, 10) == [1]
+    assert lessor.expired(8 * S + S // 4, 10) == [], "the entry of the old deadline counts no more"
 
 
 @pytest.mark.parametrize("count", [999, 1_000, 5_000])
@@ -165,8 +167,9 @@ def test_checkpoints_tell_the_next_leader() -> None:
     lessor = leader()
     lessor.grant(LeaseId(1), 1_000, 0)
     lessor.grant(LeaseId(2), 300, 0)
+    lessor.grant(LeaseId(3), 301, 0)
     assert lessor.checkpoints_due(300 * S - 1, 10) == []
-    assert lessor.checkpoints_due(300 * S, 10) == [(1, 700)]
+    assert lessor.checkpoints_due(300 * S, 10) == [(1, 700), (3, 1)]
     assert lessor.checkpoints_due(300 * S, 10) == []
     assert lessor.checkpoint(LeaseId(1), 700, 300 * S)
     assert lessor.checkpoints_due(600 * S, 10) == [(1, 400)]
