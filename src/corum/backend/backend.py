@@ -35,7 +35,7 @@ class Reader(Protocol):
     """One bucket, seen at one moment (view) or as it is now (the loop's `Bucket`)."""
 
     def get(self, key: bytes, /) -> bytes | None:
-        """The value of `key`."""
+        """The value of `key`, of 1 to `schema.KEY_SIZE_MAX` bytes."""
         ...
 
     def get_many(self, keys: Sequence[bytes], /) -> list[bytes | None]:

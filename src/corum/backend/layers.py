@@ -9,7 +9,7 @@ before they are committed.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, Protocol
 
@@ -25,7 +25,10 @@ _CHUNK: Final = 1_000  # rows merged at a time when the caller sets no limit
 class Base(Protocol):
     """The committed rows of one bucket."""
 
-    def get(self, key: bytes, /) -> bytes | None: ...
+    @property
+    def get(self) -> Callable[[bytes], bytes | None]:
+        """The function that gives the value of a key."""
+        ...
 
     def get_many(self, keys: Sequence[bytes], /) -> list[bytes | None]: ...
 
@@ -65,6 +68,9 @@ class LayeredReader:
     """Reads of one bucket through all its layers; the newest layer that knows a key decides."""
 
     __slots__ = ("_base", "_pending_keys", "_sealed", "_sealed_keys", "pending")
+
+    pending: Data
+    _sealed: Data
 
     def __init__(self, base: Base, pending: Data, sealed: Data) -> None:
         self._base = base
@@ -118,7 +124,7 @@ class LayeredReader:
         top = max(keys, default=b"")
         if row is not None and row[0] > top:
             return row
-        value = self.get(top)
+        value = self.get(top) if top else None
         if value is not None:
             return (top, value)
         # The greatest key was deleted and that is not committed yet: rare, so the slow way.

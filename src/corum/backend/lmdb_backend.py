@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import lmdb
 
@@ -44,31 +44,44 @@ _STEP_FIRST: Final = 8
 _STEP_MAX: Final = 1_024
 
 
-def _start_of(cursor: Cursor, start: bytes) -> bool:
+class _Cursor(Protocol):
+    """lmdb.Cursor where it gives bytes (`buffers=False`), which its own types leave open."""
+
+    def get(self, key: bytes, /) -> bytes | None: ...
+    def set_range(self, key: bytes, /) -> bool: ...
+    def first(self) -> bool: ...
+    def last(self) -> bool: ...
+    def item(self) -> Row: ...
+    def iternext(self) -> Iterator[Row]: ...
+
+
+def _start_of(cursor: _Cursor, start: bytes) -> bool:
     return cursor.set_range(start) if start else cursor.first()
 
 
 class _Base:
     """The committed rows of one database, as one read transaction sees them."""
 
-    __slots__ = ("_cursor", "_db", "_txn")
+    __slots__ = ("_cursor", "_db", "_txn", "get")
 
     def __init__(self, txn: Transaction, db: Any) -> None:
         self._txn = txn
         self._db = db
-        self._cursor: Cursor | None = None  # made when first needed: most readers touch few buckets
+        self._cursor: _Cursor | None = (
+            None  # made when first needed: most readers touch few buckets
+        )
+        self.get: Callable[[bytes], bytes | None] = self._get_first
+        """The value of a key of 1 to 511 bytes. The cursor's own method once there is one: a frame
+        less, and a cursor that stays on its page spares half of the walk (0.31 to 0.40 us)."""
 
-    def _open(self) -> Cursor:
+    def _open(self) -> _Cursor:
         if self._cursor is None:
-            self._cursor = self._txn.cursor(self._db)
+            self._cursor = cast("_Cursor", self._txn.cursor(self._db))
+            self.get = self._cursor.get
         return self._cursor
 
-    def get(self, key: bytes) -> bytes | None:
-        try:
-            # A cursor that stays on its page spares half of the walk (0.31 against 0.40 us).
-            return (self._cursor or self._open()).get(key)
-        except lmdb.BadValsizeError:  # empty or too long to be in the file
-            return None
+    def _get_first(self, key: bytes) -> bytes | None:
+        return self._open().get(key)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return list(map(self._open().get, keys))  # measured faster than cursor.getmulti
@@ -95,7 +108,8 @@ class _Base:
         cursor = self._open()
         if not _start_of(cursor, start):
             return []
-        found: list[bytes] = list(islice(cursor.iternext(keys=True, values=False), limit))
+        keys = cast("Cursor", cursor).iternext(keys=True, values=False)
+        found = cast("list[bytes]", list(islice(keys, limit)))
         if end is not None and found and found[-1] >= end:
             del found[bisect_left(found, end) :]
         return found
@@ -118,15 +132,16 @@ def _as_error(error: lmdb.Error, path: Path) -> BackendError:
 
 def _write_bucket(txn: Transaction, db: Any, data: Data) -> None:
     """Sorted, so that neighbours meet the same pages; appended when all is beyond the last key."""
-    gone = sorted(key for key, value in data.items() if value is None)
-    for key in gone:
-        txn.delete(key, db=db)
-    rows = data.items() if not gone else [row for row in data.items() if row[1] is not None]
+    rows: list[Row] = []
+    for key, value in sorted(data.items()):
+        if value is None:
+            txn.delete(key, db=db)
+        else:
+            rows.append((key, value))
     if rows:
-        ordered = sorted(rows)
         with txn.cursor(db) as cursor:
-            append = not cursor.last() or cursor.key() < ordered[0][0]
-            cursor.putmulti(ordered, append=append)
+            append = not cursor.last() or bytes(cursor.key()) < rows[0][0]
+            cursor.putmulti(rows, append=append)
 
 
 class _Batch:
@@ -372,6 +387,4 @@ class LmdbBackend:
 
 
 if TYPE_CHECKING:
-
-    def _is_backend(backend: LmdbBackend) -> Backend:
-        return backend
+    _CHECKED: type[Backend] = LmdbBackend

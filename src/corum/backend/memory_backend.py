@@ -227,6 +227,4 @@ class MemoryBackend:
 
 
 if TYPE_CHECKING:
-
-    def _is_backend(backend: MemoryBackend) -> Backend:
-        return backend
+    _CHECKED: type[Backend] = MemoryBackend

@@ -33,7 +33,8 @@ Row = tuple[bytes, bytes]
 
 # main, `_`, sub (together the stored key), dead, create, version, lease, birth's main and sub.
 RECORD: Final = Struct(">QcQ?QQqQQ")
-INVERTED: Final = Struct(">QQ")
+HISTORY: Final = Struct(">QQQQ")  # key: birth main and sub, inverted main and sub
+_INVERTED: Final = Struct(">QQ")
 LEASE: Final = Struct(">q")
 
 # Where things are in a record: big endian, so slices compare as the numbers do.
@@ -139,4 +140,4 @@ class Index:
 def history_row(birth: bytes, stored: bytes, superseded: int) -> Row:
     """The row that keeps `stored` findable when main revision `superseded` takes its place."""
     main, sub = from_stored_key(stored)
-    return birth + INVERTED.pack(INVERT - main, INVERT - sub), stored + MAIN.pack(superseded)
+    return birth + _INVERTED.pack(INVERT - main, INVERT - sub), stored + MAIN.pack(superseded)

@@ -182,9 +182,9 @@ class ReadView:
         return self.key.get(stored)
 
     def check_revision(self, revision: int) -> None:
-        """Raises COMPACTED or FUTURE_REVISION; a revision <= 0 means the newest."""
+        """Raises COMPACTED or FUTURE_REV; a revision <= 0 means the newest."""
         if revision > self.revision:
-            raise errors.FUTURE_REVISION()
+            raise errors.FUTURE_REV()
         if 0 < revision < self.compacted:
             raise errors.COMPACTED()
 

@@ -172,7 +172,7 @@ class Store:
     ) -> RangeResult:
         """KeyValues of `key`, or of [key, end) (`end` b"\\0": from `key` on), however many.
 
-        Raises COMPACTED, FUTURE_REVISION.
+        Raises COMPACTED, FUTURE_REV.
         """
         return self.reads.range(key, end, options)
 
@@ -222,12 +222,12 @@ class Store:
     def compact(self, revision: int) -> Compaction:
         """Refuse reads below `revision` from now on; what is superseded is deleted by `step`s.
 
-        Raises COMPACTED, FUTURE_REVISION.
+        Raises COMPACTED, FUTURE_REV.
         """
         if revision <= self.compacted:
             raise errors.COMPACTED()
         if revision > self.revision:
-            raise errors.FUTURE_REVISION()
+            raise errors.FUTURE_REV()
         self.reads.compacted = revision
         self.buckets.meta.put(schema.SCHEDULED_COMPACT, stored_key(revision, 0))
         self.compaction = Compaction(self, revision)
@@ -242,7 +242,7 @@ class Store:
     # ---- hashes
 
     def hash_kv(self, revision: int = 0) -> HashKvJob:
-        """HashKV up to `revision` (0: now), for a worker. Raises COMPACTED, FUTURE_REVISION."""
+        """HashKV up to `revision` (0: now), for a worker. Raises COMPACTED, FUTURE_REV."""
         self.reads.check_revision(revision)
         at = revision if revision > 0 else self.revision
         return HashKvJob(self.backend.view(), at, self.compacted, self.compaction is None)

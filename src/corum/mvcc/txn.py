@@ -141,17 +141,17 @@ class TxnResult:
 
 
 def check_range(request: RangeLike) -> None:
-    """Raises KEY_NOT_PROVIDED (an empty key), INVALID_SORT_OPTION."""
+    """Raises EMPTY_KEY (an empty key), INVALID_SORT_OPTION."""
     if not request.key:
-        raise errors.KEY_NOT_PROVIDED()
+        raise errors.EMPTY_KEY()
     if request.sort_order not in _SORT_ORDERS or request.sort_target not in _SORT_TARGETS:
         raise errors.INVALID_SORT_OPTION()
 
 
 def check_put(request: PutLike) -> None:
-    """Raises KEY_NOT_PROVIDED, VALUE_PROVIDED, LEASE_PROVIDED."""
+    """Raises EMPTY_KEY, VALUE_PROVIDED, LEASE_PROVIDED."""
     if not request.key:
-        raise errors.KEY_NOT_PROVIDED()
+        raise errors.EMPTY_KEY()
     if request.ignore_value and request.value:
         raise errors.VALUE_PROVIDED()
     if request.ignore_lease and request.lease:
@@ -159,9 +159,9 @@ def check_put(request: PutLike) -> None:
 
 
 def check_delete(request: DeleteLike) -> None:
-    """Raises KEY_NOT_PROVIDED."""
+    """Raises EMPTY_KEY."""
     if not request.key:
-        raise errors.KEY_NOT_PROVIDED()
+        raise errors.EMPTY_KEY()
 
 
 def check_txn(request: TxnLike, ops_max: int) -> None:
@@ -181,7 +181,7 @@ def _check_ops(request: TxnLike, ops_max: int) -> None:
         raise errors.TOO_MANY_OPS()
     for compare in request.compare:
         if not compare.key:
-            raise errors.KEY_NOT_PROVIDED()
+            raise errors.EMPTY_KEY()
     for ops in (request.success, request.failure):
         for op in ops:
             match op.WhichOneof("request"):
@@ -323,7 +323,7 @@ def _taken(request: TxnLike, path: Iterator[bool]) -> Sequence[OpLike]:
 def check_apply(
     reads: ReadView, request: TxnLike, path: Sequence[bool], lease_exists: Callable[[int], bool]
 ) -> None:
-    """Raises what would fail on this path: KEY_NOT_FOUND, LEASE_NOT_FOUND, FUTURE_REVISION,
+    """Raises what would fail on this path: KEY_NOT_FOUND, LEASE_NOT_FOUND, FUTURE_REV,
     COMPACTED; puts first, as etcd."""
     _check_puts(reads, request, iter(path), lease_exists)
     _check_ranges(reads, request, iter(path))

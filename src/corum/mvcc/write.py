@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corum.backend import schema
-from corum.mvcc.index import BIRTH, DEAD, INVERT, INVERTED, LEASE, RECORD, STORED, Row, history_row
+from corum.mvcc.index import BIRTH, DEAD, HISTORY, INVERT, LEASE, RECORD, STORED, Row, history_row
 from corum.mvcc.reads import EVERYTHING, Change, RangeOptions, RangeResult, bounds
 from corum.mvcc.revision import MAIN, TOMBSTONE, encode_kv, encode_tombstone, stored_key
 
@@ -28,11 +28,10 @@ class Write:
     __slots__ = (
         "_buckets",
         "_changes",
-        "_lease_changes",
         "_main",
-        "_main_bytes",
         "_store",
         "_sub",
+        "lease_changes",
         "reads",
     )
 
@@ -41,20 +40,15 @@ class Write:
         self.reads = store.reads
         self._buckets = store.buckets
         self._main = store.reads.revision + 1
-        self._main_bytes = MAIN.pack(self._main)
         self._sub = 0
         self._changes: list[Change] = []
-        self._lease_changes: list[LeaseChange] = []
+        self.lease_changes: list[LeaseChange] = []
+        """What the lessor has to attach and detach, in the order of the writes."""
 
     @property
     def revision(self) -> int:
         """The store's revision as this transaction sees it: one more after its first write."""
         return self._main if self._changes else self._main - 1
-
-    @property
-    def lease_changes(self) -> list[LeaseChange]:
-        """What the lessor has to attach and detach, in the order of the writes."""
-        return self._lease_changes
 
     def get(self, key: bytes) -> bytes | None:
         """KeyValue of `key`, earlier writes of this transaction included."""
@@ -113,8 +107,8 @@ class Write:
                 version += 1
                 if old_lease:
                     buckets.leased.pending[prev] = None
-            history = old[BIRTH] + INVERTED.pack(INVERT - old_main, INVERT - old_sub)
-            buckets.history.pending[history] = kept + self._main_bytes
+            history = HISTORY.pack(birth_main, birth_sub, INVERT - old_main, INVERT - old_sub)
+            buckets.history.pending[history] = kept + MAIN.pack(main)
         record = RECORD.pack(main, b"_", sub, False, create, version, lease, birth_main, birth_sub)
         if short:
             buckets.current.pending[key] = record
@@ -125,7 +119,7 @@ class Write:
         if lease:
             buckets.leased.pending[stored] = LEASE.pack(lease) + key
         if lease != old_lease:
-            self._lease_changes.append((key, old_lease, lease))
+            self.lease_changes.append((key, old_lease, lease))
         self._changes.append((main, key, kv))
         return prev
 
@@ -174,7 +168,7 @@ class Write:
             dead[stored] = key
             if lease:
                 buckets.leased.pending[old[STORED]] = None
-                self._lease_changes.append((key, lease, 0))
+                self.lease_changes.append((key, lease, 0))
             changes.append((main, key, None))
             sub += 1
         self._sub = sub
