@@ -1,8 +1,9 @@
 """The durable log: etcd's WAL and `.snap` files, byte for byte.
 
-In: hard states, entries and snapshots of Raft. Out: bytes that somebody else writes (the transport's
-log thread, or the caller), so that group commit runs off the loop; and, after a restart, the log.
-Invariants: nothing is written behind a gap; what was synced is found again or the start is refused.
+In: hard states, entries and snapshots of Raft. Out: bytes that somebody else writes (the
+transport's log thread, or the caller), so that group commit runs off the loop; and, after a
+restart, the log. Invariants: nothing is written behind a gap; what was synced is found again, or
+the start is refused.
 
 Reading order: `codec` (protobuf of what the log holds), `records` (frames and the CRC chain, pure),
 `segments` (the files), `replay` (reading them back, repair), `preallocation`, `snapshot_files`,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from corum.raft.messages import ConfState, Entry, EntryType, HardState, Snapshot
+from corum.raft.messages import ConfState, Entry, EntryType, HardState
 from corum.values import value
 
 # Varints of 0..16383 by number; the two-byte ones also are the low half of longer numbers' bytes
@@ -137,9 +137,7 @@ def encode_hard_state(state: HardState) -> bytes:
 def decode_hard_state(data: bytes) -> HardState:
     """Inverse of `encode_hard_state`."""
     numbers, _ = numbers_and_bytes(data)
-    return HardState(
-        term=numbers.get(1, 0), vote=numbers.get(2, 0), commit=numbers.get(3, 0)
-    )
+    return HardState(term=numbers.get(1, 0), vote=numbers.get(2, 0), commit=numbers.get(3, 0))
 
 
 # --- configuration and snapshots -----------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The data directory of a member: what lies where, with which modes, locked by whom, purged when.
 
-    <data-dir>/member/wal/    segments of the log (or elsewhere: `--wal-dir`)
-    <data-dir>/member/snap/   *.snap, *.snap.db, db.lmdb (ours), db (bbolt: of a Go etcd)
-    <data-dir>/proxy/         of a v2 proxy instead
+<data-dir>/member/wal/    segments of the log (or elsewhere: `--wal-dir`)
+<data-dir>/member/snap/   *.snap, *.snap.db, db.lmdb (ours), db (bbolt: of a Go etcd)
+<data-dir>/proxy/         of a v2 proxy instead
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ class WalError(Exception):
 
 
 class WalCorrupt(WalError):
-    """A record at byte `offset` of the file `path` is not what was written; all before it is intact.
+    """The record at byte `offset` of `path` is not what was written; all before it is intact.
 
     Starting from such a log could lose acknowledged writes, so it is refused.
     """
@@ -23,7 +23,7 @@ class WalCorrupt(WalError):
 
 
 class WalTorn(WalCorrupt):
-    """The last write was cut off by a crash at `offset`; it was never synced. `repair` removes it."""
+    """A crash cut the last write off at `offset`; it was never synced. `repair` removes it."""
 
 
 class WalLocked(WalError):

@@ -27,14 +27,11 @@ SLICE_BYTES: Final = 256 * KIB
 
 _ZEROS: Final = bytes(SLICE_BYTES)
 
-if hasattr(os, "fdatasync"):
-    sync_data = os.fdatasync
-else:  # macOS
-    sync_data = os.fsync
+sync_data = os.fdatasync if hasattr(os, "fdatasync") else os.fsync  # macOS has only the latter
 
 
 def reserve(fd: int, size: int) -> None:
-    """Make the file `size` bytes long, reserved where the file system can. Raises OSError (ENOSPC)."""
+    """Make the file `size` bytes long, reserved where the file system can. Raises OSError."""
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(fd, 0, size)

@@ -56,7 +56,7 @@ def encode(records: Sequence[tuple[int, bytes]], crc: int) -> tuple[bytes, int]:
     """
     values = crc32c_chain([data for _, data in records], crc)
     out: list[bytes] = []
-    for (kind, data), crc in zip(records, values, strict=True):  # noqa: B020, PLW2901
+    for (kind, data), crc in zip(records, values, strict=True):  # noqa: PLR1704
         size = len(data)
         tail = VARINTS[size] if size < 16384 else varint(size)
         if crc >> 28:
@@ -228,7 +228,7 @@ def _sector_end(offset: int) -> int:
 
 
 def _has_zero_sector(image: bytes | mmap, offset: int) -> bool:
-    """Whether some sector's share of the record at `offset` is all zero, as a torn write leaves it."""
+    """Whether some sector's share of the record at `offset` is all zero: a torn write's mark."""
     length: int = _U64.unpack_from(image, offset)[0] & _LENGTH_MASK
     at, stop = offset + FRAME_ALIGN, offset + FRAME_ALIGN + length
     while at < stop:

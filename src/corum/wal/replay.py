@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -58,13 +59,17 @@ def segment_names(directory: Path) -> list[SegmentName]:
     except FileNotFoundError:
         matches = []
     names = [
-        SegmentName(int(m[1], 16), int(m[2], 16), directory / m[0]) for m in matches if m is not None
+        SegmentName(int(m[1], 16), int(m[2], 16), directory / m[0])
+        for m in matches
+        if m is not None
     ]
     if not names:
         raise WalFilesMissing(f"wal: file not found (no segment in {directory})")
-    for before, after in zip(names, names[1:], strict=False):
+    for before, after in pairwise(names):
         if after.sequence != before.sequence + 1:
-            raise WalFilesMissing(f"wal: file not found (gap between {before.path} and {after.path})")
+            raise WalFilesMissing(
+                f"wal: file not found (gap between {before.path} and {after.path})"
+            )
     return names
 
 

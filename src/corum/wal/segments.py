@@ -71,7 +71,9 @@ class Wal:
         self.metadata = metadata
         self.replay = None
         self.segment_bytes = segment_bytes
-        self._held = held  # locked segments with their descriptors, oldest first; the last is written
+        self._held = (
+            held  # locked segments with their descriptors, oldest first; the last is written
+        )
         self._offset = offset
         self._crc = crc
         self._hard_state = _NO_STATE
@@ -157,7 +159,7 @@ class Wal:
         """Record that a `.snap` file for `snapshot` is on disk (it must be, synced)."""
         record = (records.SNAPSHOT, encode_wal_snapshot(snapshot))
         data, crc = records.encode([record], self._crc)
-        # What a leader's snapshot covers was never written here, yet the next segment begins behind.
+        # What a leader's snapshot covers was never written here; the next segment begins behind.
         self._last_index = max(self._last_index, snapshot.index)
         return self._prepare(data, crc, sync=True)
 
@@ -176,7 +178,7 @@ class Wal:
         return self._offset >= self.segment_bytes
 
     def begin_cut(self) -> Cut:
-        """Plan the next segment. All prepared writes are done; none is prepared until `finish_cut`."""
+        """Plan the next segment. All prepared writes are done; no new ones until `finish_cut`."""
         assert self._cut is None, "two cuts at once"
         segment, fd = self._held[-1]
         sequence, first_index = segment.sequence + 1, self._last_index + 1
@@ -308,7 +310,7 @@ def _publish(building: Path, path: Path) -> None:
 
 
 def _begin_segment(path: Path, header: bytes, segment_bytes: int) -> int:
-    """A reserved, locked, synced file that begins with `header`; the descriptor stands behind it."""
+    """A reserved, locked, synced file with this header; the descriptor stands behind it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         lock_file(fd, path)
