@@ -271,7 +271,8 @@ def test_history_and_compaction(pair: Pair) -> None:
     pair.same("KV/Compact", compact(first))
     for at in range(first, last + 2):
         pair.same("KV/Range", get("\0", "\0", revision=at))
-        pair.same("Maintenance/HashKV", rpc.HashKVRequest(revision=at))
+        if at != last - 2:  # there 3.5 refuses, while 3.7 knows the compaction's own hash
+            pair.same("Maintenance/HashKV", rpc.HashKVRequest(revision=at))
     pair.same("Maintenance/Defragment", rpc.DefragmentRequest())
     pair.same("KV/Range", get("\0", "\0"))
     pair.same("Maintenance/HashKV", rpc.HashKVRequest())

@@ -266,6 +266,7 @@ def etcdctl(
         input=stdin,
         capture_output=True,
         text=True,
+        errors="replace",  # protobuf output
         check=False,
         timeout=timeout_s,
         cwd=cwd,
