@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from corum.raft.messages import ConfState, Entry, EntryType, HardState
+from corum.raft.messages import ConfChange, ConfState, Entry, EntryType, HardState, Snapshot
 from corum.values import value
 
 # Varints of 0..16383 by number; the two-byte ones also are the low half of longer numbers' bytes
@@ -112,21 +112,10 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def decode_entry(data: bytes) -> Entry:
-    """Inverse of `encode_entry`."""
-    kind = term = index = 0
-    body = b""
-    for field, item in fields(data):
-        if field == 4 and isinstance(item, bytes):
-            body = item
-        elif not isinstance(item, int):
-            continue
-        elif field == 1:
-            kind = item
-        elif field == 2:
-            term = item
-        elif field == 3:
-            index = item
-    return Entry(term=term, index=index, type=EntryType(kind), data=body)
+    """Inverse of `encode_entry`. Raises ValueError."""
+    numbers, parts = numbers_and_bytes(data)
+    get = numbers.get
+    return Entry(get(2, 0), get(3, 0), EntryType(get(1, 0)), parts.get(4, b""))
 
 
 def encode_hard_state(state: HardState) -> bytes:
@@ -192,3 +181,53 @@ def decode_wal_snapshot(data: bytes) -> WalSnapshot:
     numbers, parts = numbers_and_bytes(data)
     conf = decode_conf_state(parts[3]) if 3 in parts else None
     return WalSnapshot(numbers.get(1, 0), numbers.get(2, 0), conf)
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """raftpb.Snapshot, as in `.snap` files and in messages between members."""
+    conf = encode_conf_state(snapshot.conf_state)
+    meta = b"\x0a%b%b\x10%b\x18%b" % (
+        varint(len(conf)),
+        conf,
+        varint(snapshot.index),
+        varint(snapshot.term),
+    )
+    head = b"\x0a" + varint(len(snapshot.data)) + snapshot.data if snapshot.data else b""
+    return head + b"\x12" + varint(len(meta)) + meta
+
+
+def decode_snapshot(data: bytes) -> Snapshot:
+    """Inverse of `encode_snapshot`."""
+    _, parts = numbers_and_bytes(data)
+    numbers, meta = numbers_and_bytes(parts.get(2, b""))
+    return Snapshot(
+        index=numbers.get(2, 0),
+        term=numbers.get(3, 0),
+        conf_state=decode_conf_state(meta.get(1, b"")),
+        data=parts.get(1, b""),
+    )
+
+
+# --- etcd's own -------------------------------------------------------------------------------
+
+
+def encode_metadata(node_id: int, cluster_id: int) -> bytes:
+    """etcdserverpb.Metadata: whose log this is."""
+    return b"\x08%b\x10%b" % (varint(node_id), varint(cluster_id))
+
+
+def decode_metadata(data: bytes) -> tuple[int, int]:
+    """Member id and cluster id. Inverse of `encode_metadata`."""
+    numbers, _ = numbers_and_bytes(data)
+    return numbers.get(1, 0), numbers.get(2, 0)
+
+
+def encode_conf_change(change: ConfChange) -> bytes:
+    """raftpb.ConfChange, the data of a configuration-change entry."""
+    head = b"\x08%b\x10%b\x18%b" % (
+        varint(change.id),
+        VARINTS[change.type],
+        varint(change.node_id),
+    )
+    context = change.context
+    return head + b'"' + varint(len(context)) + context if context else head

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from mmap import ACCESS_READ, mmap
@@ -206,7 +206,7 @@ def repair(directory: Path) -> Path | None:
 
 
 @contextmanager
-def _image(path: Path) -> Iterator[bytes | mmap]:
+def _image(path: Path) -> Generator[bytes | mmap]:
     """The file's bytes; mapped, so that the unused part of a segment is not read."""
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:

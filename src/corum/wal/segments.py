@@ -29,6 +29,7 @@ from corum.wal.codec import WalSnapshot, encode_hard_state, encode_wal_snapshot
 from corum.wal.locks import lock_file
 from corum.wal.preallocation import FIRST_BYTES, ZeroAhead, reserve
 from corum.wal.replay import Replay, SegmentName, replay, segment_path, segments_from
+from corum.wal.snapshot_files import sync_directory
 
 SEGMENT_BYTES: Final = 64_000_000
 """Size at which the next segment begins, and which a new one reserves (as etcd)."""
@@ -96,8 +97,8 @@ class Wal:
         fd = _begin_segment(path, records.encode_crc(0) + data, segment_bytes)
         offset = os.lseek(fd, 0, os.SEEK_CUR)
         os.rename(building, directory)
-        _sync_directory(directory)
-        _sync_directory(directory.parent)
+        sync_directory(directory)
+        sync_directory(directory.parent)
         first = SegmentName(0, 0, segment_path(directory, 0, 0))
         return cls(
             directory, metadata, [(first, fd)], offset=offset, crc=crc, segment_bytes=segment_bytes
@@ -303,7 +304,7 @@ def _publish(building: Path, path: Path) -> None:
     """
     os.rename(building, path)
     try:
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError:
         os.rename(path, building)
         raise
@@ -334,11 +335,3 @@ def _reopen_tail(fd: int, end: int, segment_bytes: int) -> None:
         os.pwrite(fd, bytes(min(FIRST_BYTES, segment_bytes - end)), end)
     os.lseek(fd, end, os.SEEK_SET)
     os.fsync(fd)
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
