@@ -66,22 +66,14 @@ class StoreMachine(RuleBasedStateMachine):
         main = self.model.revision + 1
         wrote = False
         expected = []
-        touched: set[bytes] = set()
         for op in ops:
             if op[0] == "put":
-                if op[1] in touched:  # refused before it is proposed
-                    continue
-                touched.add(op[1])
                 prev = write.put(op[1], op[2], op[3])
                 old = self.model.put(main, op[1], op[2], op[3])
                 assert (None if prev is None else write.kv(prev)) == (old and encoded(old))
                 expected.append((main, op[1], encoded(self.model.at(op[1], main))))
                 wrote = True
             else:
-                doomed = {kv.key for kv in self.model.range(op[1], op[2], main)}
-                if touched & doomed:
-                    continue
-                touched |= doomed
                 count, prevs = write.delete_range(op[1], op[2])
                 gone = self.model.delete(main, op[1], op[2])
                 assert [write.kv(prev) for prev in prevs] == [encoded(kv) for kv in gone]

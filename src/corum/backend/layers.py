@@ -9,7 +9,7 @@ before they are committed.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, Protocol
 
@@ -22,11 +22,17 @@ _INSORT_MAX: Final = 64  # new keys up to which one insertion each beats sorting
 _CHUNK: Final = 1_000  # rows merged at a time when the caller sets no limit
 
 
+class Get(Protocol):
+    """From a key of 1 to `schema.KEY_SIZE_MAX` bytes to its value."""
+
+    def __call__(self, key: bytes, /) -> bytes | None: ...
+
+
 class Base(Protocol):
     """The committed rows of one bucket."""
 
     @property
-    def get(self) -> Callable[[bytes], bytes | None]:
+    def get(self) -> Get:
         """The function that gives the value of a key."""
         ...
 

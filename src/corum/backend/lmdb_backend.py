@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ from corum.backend.backend import (
     Row,
     View,
 )
-from corum.backend.layers import Data, LayeredBucket, LayeredReader, operations
+from corum.backend.layers import Data, Get, LayeredBucket, LayeredReader, operations
 from corum.values import GIB
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class _Base:
         self._cursor: _Cursor | None = (
             None  # made when first needed: most readers touch few buckets
         )
-        self.get: Callable[[bytes], bytes | None] = self._get_first
+        self.get: Get = self._get_first
         """The value of a key of 1 to 511 bytes. The cursor's own method once there is one: a frame
         less, and a cursor that stays on its page spares half of the walk (0.31 to 0.40 us)."""
 

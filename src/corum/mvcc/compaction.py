@@ -14,13 +14,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from corum.backend import Reader, schema
 from corum.mvcc.index import Row
 from corum.mvcc.revision import MAIN, REVISION_BYTES, TOMBSTONE, stored_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from corum.mvcc.store import Store
 
 _TOMBSTONE_ROW: Final = REVISION_BYTES + 1 + 8
@@ -34,16 +31,6 @@ def superseded(rows: list[Row], revision: int) -> list[tuple[bytes, bytes]]:
         for key, row in rows
         if row[-8:] <= bound or (len(row) == _TOMBSTONE_ROW and row[:8] < bound)
     ]
-
-
-def doomed(bucket: Callable[[str], Reader], revision: int) -> set[bytes]:
-    """Stored keys that compaction at `revision` would still delete."""
-    found: set[bytes] = set()
-    for rows in bucket(schema.HISTORY).scan():
-        found.update([stored for _, stored in superseded(rows, revision)])
-    for rows in bucket(schema.DEAD).scan(end=stored_key(revision, 0)):
-        found.update([stored + TOMBSTONE for stored, _ in rows])
-    return found
 
 
 class Compaction:

@@ -11,9 +11,9 @@ from itertools import chain
 from typing import Final
 
 from corum.backend import View, schema
-from corum.mvcc.compaction import doomed
 from corum.mvcc.index import Row
-from corum.mvcc.revision import is_tombstone, main_of, stored_key
+from corum.mvcc.reads import RangeOptions, ReadView
+from corum.mvcc.revision import MAIN, stored_key
 from corum.values import value
 
 _POLYNOMIAL: Final = 0x82F63B78  # Castagnoli's, reflected
@@ -63,43 +63,54 @@ def _over(rows: Iterable[Row], crc: int) -> int:
 
 
 class HashKvJob:
-    """`run` in a worker; it closes the view."""
+    """`run` in a worker; it closes the view.
 
-    __slots__ = ("_compacted", "_finished", "_revision", "_view")
+    What counts, at revision R of a store compacted at C: all revisions above C, and of those up to
+    C the ones that are alive at R, be they deleted later or not; if no key at all is alive at R,
+    whatever compaction has left (an accident of etcd's that has become part of the format). A
+    tombstone exactly at C never counts: whether it is kept differs between etcd's versions.
+    """
 
-    def __init__(self, view: View, revision: int, compacted: int, finished: bool) -> None:
+    __slots__ = ("_reads", "_revision", "_view")
+
+    def __init__(self, view: View, reads: ReadView, revision: int) -> None:
         self._view = view
+        self._reads = reads
         self._revision = revision
-        self._compacted = compacted
-        self._finished = finished
 
     def run(self) -> HashKv:
+        """Worker thread."""
         try:
-            return HashKv(self._hash(), self._compacted, self._revision)
+            return HashKv(self._hash(), self._reads.compacted, self._revision)
         finally:
             self._view.close()
 
     def _hash(self) -> int:
         key = self._view.bucket(schema.KEY)
+        compacted, revision = self._reads.compacted, self._revision
         crc = crc32c(schema.KEY.encode(), 0)
-        compacted = self._compacted
         behind = stored_key(max(compacted + 1, 0), 0)
-        end = stored_key(self._revision + 1, 0)
         if compacted >= 0:
-            # What compaction would still delete does not count, nor does a tombstone exactly at
-            # the compacted revision: whether that is kept differs between etcd's versions.
-            gone = set[bytes]() if self._finished else doomed(self._view.bucket, compacted)
-            for rows in key.scan(end=min(behind, end)):
-                kept = [
-                    row
-                    for row in rows
-                    if row[0] not in gone
-                    and not (is_tombstone(row[0]) and main_of(row[0]) == compacted)
-                ]
-                crc = _over(kept, crc)
-        for rows in key.scan(behind, end):
+            options = RangeOptions(revision=revision, limit=1)
+            if self._reads.range(b"\0", b"\0", options).kvs:
+                gone = self._superseded(compacted, revision)
+                for rows in key.scan(end=behind):
+                    crc = _over([r for r in rows if len(r[0]) == 17 and r[0] not in gone], crc)
+            else:
+                stone = MAIN.pack(compacted)
+                for rows in key.scan(end=behind):
+                    crc = _over([r for r in rows if len(r[0]) == 17 or r[0][:8] != stone], crc)
+        for rows in key.scan(behind, stored_key(revision + 1, 0)):
             crc = _over(rows, crc)
         return crc
+
+    def _superseded(self, compacted: int, revision: int) -> set[bytes]:
+        """Stored keys up to `compacted` that something up to `revision` took the place of."""
+        old, new = MAIN.pack(compacted), MAIN.pack(revision)
+        found: set[bytes] = set()
+        for rows in self._view.bucket(schema.HISTORY).scan():
+            found.update([row[:-8] for _, row in rows if row[:8] <= old and row[-8:] <= new])
+        return found
 
 
 class HashJob:

@@ -245,7 +245,8 @@ class Store:
         """HashKV up to `revision` (0: now), for a worker. Raises COMPACTED, FUTURE_REV."""
         self.reads.check_revision(revision)
         at = revision if revision > 0 else self.revision
-        return HashKvJob(self.backend.view(), at, self.compacted, self.compaction is None)
+        view = self.backend.view()
+        return HashKvJob(view, self._reads_of(view), at)
 
     def hash(self) -> HashJob:
         """Hash of the whole backend, for a worker."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, Protocol
 
 from corum import errors
-from corum.mvcc.reads import RangeOptions, RangeResult, ReadView, bounds
+from corum.mvcc.reads import RangeOptions, RangeResult, ReadView
 from corum.mvcc.revision import KeyValue, decode_kv
 from corum.mvcc.write import Write
 from corum.values import value
@@ -116,22 +116,34 @@ class TxnLike(Protocol):
 
 @value
 class PutResult:
-    """`prev`: the KeyValue before, when it was asked for and there was one."""
+    """`prev`: the KeyValue before, when it was asked for and there was one.
+
+    `revision` is for the response's header.
+    """
 
     prev: bytes | None
+    revision: int
 
 
 @value
 class DeleteResult:
-    """`prevs`: the KeyValues before, when they were asked for."""
+    """`prevs`: the KeyValues before, when they were asked for.
+
+    `revision` is for the response's header: the one before, as long as the transaction has not
+    written anything.
+    """
 
     deleted: int
     prevs: list[bytes]
+    revision: int
 
 
 @value
 class TxnResult:
-    """One response for each operation of the branch that was taken."""
+    """One response for each operation of the branch that was taken.
+
+    etcd leaves the header of a nested one empty.
+    """
 
     succeeded: bool
     responses: list[RangeResult | PutResult | DeleteResult | TxnResult]
@@ -204,10 +216,10 @@ class _Writes:
 
     def __init__(self) -> None:
         self.puts: set[bytes] = set()
-        self.deletes: list[tuple[bytes, bytes | None]] = []
+        self.deletes: list[tuple[bytes, bytes]] = []
 
     def deleted(self, key: bytes) -> bool:
-        return any(low <= key and (high is None or key < high) for low, high in self.deletes)
+        return any(low <= key < high for low, high in self.deletes)
 
     def add_put(self, key: bytes, *, may_repeat: bool = False) -> None:
         if (key in self.puts and not may_repeat) or self.deleted(key):
@@ -225,7 +237,9 @@ def _check_writes(ops: Sequence[OpLike]) -> _Writes:
     for kind, op in kinds:
         if kind == "request_delete_range":
             request = op.request_delete_range
-            writes.deletes.append(bounds(request.key, request.range_end))
+            # An end of one zero byte is not taken for "to the last key" here: etcd does not either,
+            # so a put into what such a delete covers is let through, and comes after it.
+            writes.deletes.append((request.key, request.range_end or request.key + b"\0"))
     for kind, op in kinds:
         if kind == "request_txn":
             then = _check_writes(op.request_txn.success)
@@ -406,13 +420,15 @@ def execute_put(write: Write, request: PutLike) -> PutResult:
         data = old.value if request.ignore_value else data
         lease = old.lease if request.ignore_lease else lease
     prev = write.put(key, data, lease)
-    return PutResult(write.kv(prev) if prev is not None and request.prev_kv else None)
+    kv = write.kv(prev) if prev is not None and request.prev_kv else None
+    return PutResult(kv, write.revision)
 
 
 def execute_delete(write: Write, request: DeleteLike) -> DeleteResult:
     """A delete; cannot fail."""
     deleted, prevs = write.delete_range(request.key, request.range_end)
-    return DeleteResult(deleted, [write.kv(prev) for prev in prevs] if request.prev_kv else [])
+    kvs = [write.kv(prev) for prev in prevs] if request.prev_kv else []
+    return DeleteResult(deleted, kvs, write.revision)
 
 
 def range_options(request: RangeLike) -> RangeOptions:
