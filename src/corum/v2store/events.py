@@ -1,0 +1,123 @@
+"""What a v2 operation answers: an action with the node before and after it, and its JSON."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from corum.v2store.gojson import format_time, parse_time, quote
+
+GET: Final = "get"
+CREATE: Final = "create"
+SET: Final = "set"
+UPDATE: Final = "update"
+DELETE: Final = "delete"
+COMPARE_AND_SWAP: Final = "compareAndSwap"
+COMPARE_AND_DELETE: Final = "compareAndDelete"
+EXPIRE: Final = "expire"
+
+_VALUE_LEFT_OUT: Final = frozenset((SET, CREATE, UPDATE, COMPARE_AND_SWAP))
+
+
+class NodeView:
+    """A node as clients see it, at one moment. Not changed once the event is out."""
+
+    __slots__ = (
+        "created_index",
+        "directory",
+        "expire_ns",
+        "key",
+        "modified_index",
+        "nodes",
+        "ttl_s",
+        "value",
+    )
+
+    def __init__(self, key: str, modified_index: int, created_index: int) -> None:
+        self.key = key
+        self.value: str | None = None  # None: not shown; a file's empty value is ""
+        self.directory = False
+        self.expire_ns = 0  # 0: permanent
+        self.ttl_s = 0
+        self.nodes: list[NodeView] = []
+        self.modified_index = modified_index
+        self.created_index = created_index
+
+    def to_json(self, prefix: str = "") -> str:
+        """etcd's field order; empty and zero fields are left out; `prefix` is cut off the keys."""
+        parts: list[str] = []
+        key = self.key.removeprefix(prefix)
+        if key:
+            parts.append(f'"key":{quote(key)}')
+        if self.value is not None:
+            parts.append(f'"value":{quote(self.value)}')
+        if self.directory:
+            parts.append('"dir":true')
+        if self.expire_ns:
+            parts.append(f'"expiration":"{format_time(self.expire_ns)}"')
+        if self.ttl_s:
+            parts.append(f'"ttl":{self.ttl_s}')
+        if self.nodes:
+            inner = ",".join([node.to_json(prefix) for node in self.nodes])
+            parts.append(f'"nodes":[{inner}]')
+        if self.modified_index:
+            parts.append(f'"modifiedIndex":{self.modified_index}')
+        if self.created_index:
+            parts.append(f'"createdIndex":{self.created_index}')
+        return "{" + ",".join(parts) + "}"
+
+
+class Event:
+    """One operation's outcome. `etcd_index` is for the X-Etcd-Index header."""
+
+    __slots__ = ("action", "etcd_index", "node", "prev_node", "refresh")
+
+    def __init__(self, action: str, node: NodeView, etcd_index: int) -> None:
+        self.action = action
+        self.node = node
+        self.prev_node: NodeView | None = None
+        self.etcd_index = etcd_index
+        self.refresh = False  # in the history, but no watcher sees it
+
+    @property
+    def index(self) -> int:
+        return self.node.modified_index
+
+    @property
+    def created(self) -> bool:
+        """The answer's status is 201."""
+        return self.action == CREATE or (self.action == SET and self.prev_node is None)
+
+    def to_json(self, prefix: str = "", *, no_value: bool = False) -> str:
+        """The body for a client (etcd adds a newline). `no_value`: noValueOnSuccess=true."""
+        if no_value and self.action in _VALUE_LEFT_OUT:
+            return f'{{"action":"{self.action}"}}'
+        text = f'{{"action":"{self.action}","node":{self.node.to_json(prefix)}'
+        if self.prev_node is not None:
+            text += f',"prevNode":{self.prev_node.to_json(prefix)}'
+        return text + "}"
+
+    def to_saved_json(self) -> str:
+        """As it stands in a snapshot: full keys, and whether it was a refresh."""
+        text = self.to_json()
+        return text[:-1] + ',"refresh":true}' if self.refresh else text
+
+
+def load_event(data: dict[str, Any]) -> Event:
+    """The inverse of `to_saved_json`. Raises KeyError, TypeError, ValueError on other things."""
+    node = _load_view(data["node"])
+    event = Event(data["action"], node, node.modified_index)
+    if data.get("prevNode") is not None:
+        event.prev_node = _load_view(data["prevNode"])
+    event.refresh = data.get("refresh", False)
+    return event
+
+
+def _load_view(data: dict[str, Any]) -> NodeView:
+    view = NodeView(data.get("key", ""), data.get("modifiedIndex", 0), data.get("createdIndex", 0))
+    view.value = data.get("value")
+    view.directory = data.get("dir", False)
+    expiration = data.get("expiration")
+    view.expire_ns = parse_time(expiration) if expiration else 0
+    view.ttl_s = data.get("ttl", 0)
+    view.nodes = [_load_view(each) for each in data.get("nodes", ())]
+    return view

@@ -1,0 +1,207 @@
+"""The tree of nodes and the order in which they expire. No events, no rules about requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from corum.v2store import errors
+from corum.v2store.errors import V2Error
+from corum.v2store.events import NodeView
+
+_NS: Final = 1_000_000_000
+
+
+def clean(path: str) -> str:
+    """The absolute path without empty, `.` and `..` components (Go's path.Clean("/" + path))."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            if parts:
+                parts.pop()
+        elif part and part != ".":
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+class Node:
+    """A file (`children` is None) or a directory. `expire_ns` 0 means permanent."""
+
+    __slots__ = (
+        "children",
+        "created_index",
+        "expire_ns",
+        "modified_index",
+        "name",
+        "parent",
+        "path",
+        "value",
+    )
+
+    def __init__(
+        self, path: str, index: int, parent: Node | None, *, value: str | None, expire_ns: int = 0
+    ) -> None:
+        """A directory when `value` is None. The caller puts it among the parent's children."""
+        self.path = path
+        self.name = path.rpartition("/")[2]
+        self.created_index = index
+        self.modified_index = index
+        self.parent = parent
+        self.expire_ns = expire_ns
+        self.value = value or ""
+        self.children: dict[str, Node] | None = {} if value is None else None
+
+    @property
+    def is_dir(self) -> bool:
+        return self.children is not None
+
+    @property
+    def is_hidden(self) -> bool:
+        """Not listed in directories."""
+        return self.name.startswith("_")
+
+    def ttl_s(self, now_ns: int) -> int:
+        """Whole seconds left, rounded up, negative when overdue; 0 for permanent nodes."""
+        return -((now_ns - self.expire_ns) // _NS) if self.expire_ns else 0
+
+    def view(self, now_ns: int, *, depth: int = 0, ordered: bool = False) -> NodeView:
+        """As clients see it; with the children of `depth` levels (hidden ones left out)."""
+        view = NodeView(self.path, self.modified_index, self.created_index)
+        view.expire_ns = self.expire_ns
+        view.ttl_s = self.ttl_s(now_ns)
+        if self.children is None:
+            view.value = self.value
+            return view
+        view.directory = True
+        if depth > 0:
+            view.nodes = [
+                child.view(now_ns, depth=depth - 1, ordered=ordered)
+                for child in self.children.values()
+                if not child.is_hidden
+            ]
+            if ordered:
+                view.nodes.sort(key=_bytewise)
+        return view
+
+
+def _bytewise(view: NodeView) -> bytes:
+    return view.key.encode("utf-8", "surrogateescape")
+
+
+class Tree:
+    """All nodes, and those that will expire in the order in which they do."""
+
+    def __init__(self, namespaces: tuple[str, ...]) -> None:
+        self.root = Node("/", 0, None, value=None)
+        self.expiry = ExpiryQueue()
+        assert self.root.children is not None
+        for namespace in namespaces:
+            node = Node(namespace, 0, self.root, value=None)
+            self.root.children[node.name] = node
+
+    def find(self, path: str, index: int) -> Node:
+        """The node at a clean path. Raises 100 (first missing part), 104 (a file on the way).
+
+        `index`: what the error reports as the store's index.
+        """
+        node = self.root
+        for name in path.split("/")[1:]:
+            if not name:
+                break
+            if node.children is None:
+                raise V2Error(errors.NOT_DIR, node.path, index)
+            child = node.children.get(name)
+            if child is None:
+                missing = f"{node.path.rstrip('/')}/{name}"
+                raise V2Error(errors.KEY_NOT_FOUND, missing, index)
+            node = child
+        return node
+
+    def make_dirs(self, path: str, index: int) -> Node:
+        """The directory at a clean path, made with all its missing parents at `index` + 1.
+
+        Raises 104 when a part of it is a file; nothing has been made then.
+        """
+        node = self.root
+        for name in path.split("/")[1:]:
+            if not name:
+                break
+            assert node.children is not None
+            child = node.children.get(name)
+            if child is None:
+                child = Node(f"{node.path.rstrip('/')}/{name}", index + 1, node, value=None)
+                node.children[name] = child
+            elif child.children is None:
+                raise V2Error(errors.NOT_DIR, child.path, index)
+            node = child
+        return node
+
+    def add(self, node: Node) -> None:
+        assert node.parent is not None
+        assert node.parent.children is not None
+        assert node.name not in node.parent.children
+        node.parent.children[node.name] = node
+        self.expiry.update(node)
+
+    def remove(self, node: Node, removed: Callable[[str], None] | None = None) -> None:
+        """Take out a node with all below it, deepest first; `removed` hears every path."""
+        if node.children is not None:
+            for child in list(node.children.values()):
+                self.remove(child, removed)
+        if node.parent is not None:
+            assert node.parent.children is not None
+            assert node.parent.children[node.name] is node
+            del node.parent.children[node.name]
+        self.expiry.forget(node)
+        if removed is not None:
+            removed(node.path)
+
+    def set_expiry(self, node: Node, expire_ns: int) -> None:
+        node.expire_ns = expire_ns
+        self.expiry.update(node)
+
+
+class ExpiryQueue:
+    """Nodes with a TTL, the earliest first and equal ones by path: the same on every member.
+
+    Each node has at most one entry that counts; older ones are skipped and swept in time.
+    """
+
+    __slots__ = ("_count", "_heap", "_live")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, str, int, Node]] = []
+        self._live: dict[Node, int] = {}  # node -> number of the entry that counts
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def update(self, node: Node) -> None:
+        """`node.expire_ns` is new or has changed."""
+        if not node.expire_ns:
+            self._live.pop(node, None)
+            return
+        self._count += 1
+        self._live[node] = self._count
+        heappush(self._heap, (node.expire_ns, node.path, self._count, node))
+        if len(self._heap) > 2 * len(self._live) + 64:
+            self._heap = [each for each in self._heap if self._live.get(each[3]) == each[2]]
+            heapify(self._heap)
+
+    def forget(self, node: Node) -> None:
+        self._live.pop(node, None)
+
+    def due(self, cutoff_ns: int) -> Node | None:
+        """The next node that expires at or before `cutoff_ns`; it stays until it is forgotten."""
+        heap = self._heap
+        while heap:
+            expire_ns, _, number, node = heap[0]
+            if self._live.get(node) != number:
+                heappop(heap)
+            elif expire_ns > cutoff_ns:
+                return None
+            else:
+                return node
+        return None
