@@ -10,35 +10,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
+from corum import _transport as wire
 from corum import errors
+from corum.api.methods import METHODS
 from corum.api.v3.calls import Service
 from corum.server.node import Node
 
 METADATA_KEYS: Final = ("token", "authorization", "hasleader", "client-api-version")
 """What handlers find in `meta`, in this order."""
 
-Method: TypeAlias = tuple[str, str]
 HttpHandler: TypeAlias = Callable[..., None]
-
-CANCELED_BY_CLIENT: Final = 1
 
 
 class Router:
     """Events in, calls on services out."""
 
-    def __init__(self, node: Node, services: Iterable[Service], kinds: dict[str, str]) -> None:
-        """`kinds`: gRPC path -> "unary", "server_stream", "client_stream" or "bidi"."""
-        from corum import _transport as wire
-
+    def __init__(self, node: Node, services: Iterable[Service]) -> None:
+        """Methods that no service here offers are answered Unimplemented."""
         self.node = node
-        self.methods: list[Method] = []
-        self._unary: list[Any] = []
-        self._streams: list[Any] = []
+        size = len(METHODS)
+        self.index = {path: n for n, (path, _) in enumerate(METHODS)}
+        self._unary: list[Any] = [_unimplemented(path) for path, _ in METHODS]
+        self._streams: list[Any] = [(one, None, None, None) for one in self._unary]
         self._open: dict[int, tuple[int, Any]] = {}
-        self._closed: dict[int, Callable[[int], None]] = {}
         for service in services:
-            self._register(service, kinds)
-        size = len(self.methods)
+            self._register(service)
         self.started = [0] * size
         self.received = [0] * size
         self.failed: dict[tuple[int, int], int] = {}
@@ -46,7 +42,6 @@ class Router:
         self.bugs_total = 0
         self.http: HttpHandler | None = None
         self.http_closed: Callable[[int], None] = lambda call: None
-        self._wire = wire
         self._kinds: dict[int, Callable[[tuple[Any, ...]], None]] = {
             wire.STREAM_OPEN: self._stream_open,
             wire.STREAM_MESSAGE: self._stream_message,
@@ -57,24 +52,17 @@ class Router:
             wire.POSTED: self._posted,
             wire.LOG_SYNCED: self._synced,
         }
-        self.writable: dict[int, Callable[[], None]] = {}
-        """Who else waits for room on a stream (snapshots), by call."""
 
-    def _register(self, service: Service, kinds: dict[str, str]) -> None:
+    def _register(self, service: Service) -> None:
         for name, handler in service.unary().items():
-            path = service.PATH + name
-            self.methods.append((path, kinds[path]))
-            self._unary.append(handler)
-            self._streams.append(None)
+            self._unary[self.index[service.PATH + name]] = handler
         for name, handlers in service.streams().items():
-            path = service.PATH + name
-            self.methods.append((path, kinds[path]))
-            self._unary.append(None)
-            self._streams.append((*handlers, getattr(service, "closed", None)))
+            at = self.index[service.PATH + name]
+            self._streams[at] = (*handlers, getattr(service, "closed", None))
 
     def dispatch(self, events: list[tuple[Any, ...]]) -> None:
         """Give every event to its handler, in order."""
-        unary_kind, unary, started = self._wire.UNARY, self._unary, self.started
+        unary_kind, unary, started = wire.UNARY, self._unary, self.started
         versions, kinds = self.versions, self._kinds
         for event in events:
             if event[0] == unary_kind:
@@ -99,7 +87,7 @@ class Router:
 
     def _bug(self, method: int, call: int, error: Exception) -> None:
         self.bugs_total += 1
-        self.node.ports.bug(self.methods[method][0], error)
+        self.node.ports.bug(METHODS[method][0], error)
         self.node.out.failures.append((call, errors.INTERNAL, f"{type(error).__name__}: {error}"))
 
     # ---- streams
@@ -154,16 +142,12 @@ class Router:
     def _cancelled(self, event: tuple[Any, ...]) -> None:
         call = event[1]
         self._forget(call)
-        self.writable.pop(call, None)
+        self.node.downloads.cancel(call)
         self.http_closed(call)
 
     def _writable(self, event: tuple[Any, ...]) -> None:
         call = event[1]
-        waiting = self.writable.pop(call, None)
-        if waiting is not None:
-            waiting()
-        else:
-            self.node.watch.unblocked(call)
+        self.node.stream_writable(call)
 
     # ---- the rest
 
@@ -178,3 +162,14 @@ class Router:
     def _synced(self, event: tuple[Any, ...]) -> None:
         _, token, error, took_ns = event
         self.node.driver.synced(token, error, took_ns)
+
+
+def _unimplemented(path: str) -> Callable[..., None]:
+    service, _, name = path[1:].partition("/")
+
+    def refuse(*_: Any) -> None:
+        raise errors.EtcdError(
+            errors.UNIMPLEMENTED, f"unknown method {name} for service {service}"
+        )
+
+    return refuse

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from corum._transport import LogWriter, Transport
 from corum.member.jobs import Jobs
-from corum.raft import Entry, HardState
-from corum.wal import Wal, WalSnapshot, Write
+from corum.raft import Entry, HardState, Snapshot
+from corum.wal import DataDir, SnapshotFiles, Wal, WalSnapshot, Write
 
 RETRY_S: Final = 1.0
 
@@ -24,6 +24,7 @@ class LogFiles:
     def __init__(
         self,
         wal: Wal,
+        data: DataDir,
         transport: Transport,
         jobs: Jobs,
         fatal: Callable[[str, BaseException], None],
@@ -31,6 +32,9 @@ class LogFiles:
     ) -> None:
         """`sync` False: `--unsafe-no-fsync`."""
         self.wal = wal
+        self._snapshots = SnapshotFiles(data.snap)
+        self._recording: dict[int, tuple[int, Callable[[], None]]] = {}
+        self._token = 1 << 62
         self._writer = LogWriter(transport)
         self._jobs = jobs
         self._fatal = fatal
@@ -74,9 +78,19 @@ class LogFiles:
             self.fsyncs_ns.append(took)
             self._maybe_cut()
 
-    def save_snapshot(self, token: int, snapshot: WalSnapshot) -> None:
-        """Record that a snapshot file is on the disk."""
-        self._submit(token, self.wal.save_snapshot(snapshot))
+    def save(self, snapshot: Snapshot) -> None:
+        """Worker thread: write and sync the `.snap` file."""
+        self._snapshots.save(snapshot)
+
+    def record(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
+        """Note the snapshot in the log, then give up segments that only hold older entries."""
+        if not self.ready:
+            self._jobs.start(lambda: None, lambda _: self.record(snapshot, done))
+            return
+        self._token += 1
+        self._recording[self._token] = (snapshot.index, done)
+        note = WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state)
+        self._submit(self._token, self.wal.save_snapshot(note))
 
     def synced(self, token: int, error: str | None, took_ns: int) -> bool:
         """A submitted write ended; False: it failed and will be repeated."""
@@ -85,6 +99,10 @@ class LogFiles:
             self._fatal("failed to write the log", OSError(errno.EIO, error))
             return False
         self.fsyncs_ns.append(took_ns)
+        recorded = self._recording.pop(token, None)
+        if recorded is not None:
+            self.wal.release_to(recorded[0])
+            recorded[1]()
         self._maybe_cut()
         return True
 

@@ -13,11 +13,19 @@ from corum import errors
 from corum.backend import schema
 from corum.backend.backend import Backend
 from corum.lease import Lessor
-from corum.mvcc.reads import RangeOptions, RangeResult
-from corum.mvcc.revision import decode_kv
+from corum.mvcc.reads import RangeResult
 from corum.mvcc.store import Store
 from corum.mvcc.write import Write
-from corum.mvcc.txn import Plan, check_apply, evaluate, has_put
+from corum.mvcc.txn import (
+    DeleteResult,
+    PutResult,
+    TxnResult,
+    apply_put,
+    apply_txn,
+    execute_delete,
+    operations,
+    range_options,
+)
 from corum.mvcc.watch import WatchHub
 from corum.pb import rpc
 from corum.pb.wire import bytes_field, varint
@@ -77,95 +85,44 @@ class Applier:
 
     def put(self, request: Any) -> Result:
         """One key in a transaction of its own."""
-        lease = request.lease
-        if lease and LeaseId(lease) not in self.lessor:
-            return errors.LEASE_NOT_FOUND()
         if self.alarms.no_space:
             return errors.NO_SPACE()
         write = self.store.begin()
         try:
-            body = self._put(write, request)
+            result = apply_put(write, request, self._lease_exists)
         except errors.EtcdError as error:
             return error
         self._finish(write)
-        return self.headers.at(self.store.revision) + body
-
-    def _put(self, write: Write, request: Any) -> bytes:
-        """Put inside `write`; the response without its header. Raises KEY_NOT_FOUND."""
-        key, value, lease = request.key, request.value, request.lease
-        if request.ignore_value or request.ignore_lease:
-            old = write.get(key)
-            if old is None:
-                raise errors.KEY_NOT_FOUND()
-            fields = decode_kv(old)
-            if request.ignore_value:
-                value = fields.value
-            if request.ignore_lease:
-                lease = fields.lease
-        prev = write.put(key, value, lease)
-        if request.prev_kv and prev is not None:
-            return bytes_field(2, write.kv(prev))
-        return b""
+        header = self.headers.at(self.store.revision)
+        return header if result.prev is None else header + bytes_field(2, result.prev)
 
     def delete_range(self, request: Any) -> Result:
         """Delete a key or a range; deleting nothing leaves the revision as it is."""
         write = self.store.begin()
-        body = self._delete(write, request)
+        result = execute_delete(write, request)
         self._finish(write)
-        return self.headers.at(self.store.revision) + body
-
-    def _delete(self, write: Write, request: Any) -> bytes:
-        count, prevs = write.delete_range(request.key, request.range_end)
-        body = b"\x10" + varint(count) if count else b""
-        if request.prev_kv:
-            body += b"".join([bytes_field(3, write.kv(prev)) for prev in prevs])
-        return body
+        return self.headers.at(self.store.revision) + delete_body(result)
 
     def txn(self, request: Any) -> Result:
         """If / then / else at one revision; checked as a whole before anything is written."""
-        if self.alarms.no_space and has_put(request):
+        if self.alarms.no_space and any(
+            one.WhichOneof("request") == "request_put" for one in operations(request)
+        ):
             return errors.NO_SPACE()
-        write = self.store.begin()
-        try:
-            plan = evaluate(write, request)
-            check_apply(plan, write, self.lessor.__contains__)
-        except errors.EtcdError as error:
-            return error
-        body = self._txn_body(write, request, plan)
-        self._finish(write)
-        return self.headers.at(self.store.revision) + body
+        return self.read_txn(request)
 
     def read_txn(self, request: Any) -> Result:
-        """A transaction without writes, served like a read."""
+        """The same for one without writes, which is served like a read."""
         write = self.store.begin()
         try:
-            plan = evaluate(write, request)
-            check_apply(plan, write, self.lessor.__contains__)
+            result = apply_txn(write, request, self._lease_exists)
         except errors.EtcdError as error:
             return error
-        return self.headers.at(self.store.revision) + self._txn_body(write, request, plan)
+        self._finish(write)
+        return self.headers.at(self.store.revision) + txn_body(result)
 
-    def _txn_body(self, write: Write, request: Any, plan: Plan) -> bytes:
-        """TxnResponse without its header; `plan` says which branch, nested ones included."""
-        parts = [b"\x10\x01"] if plan.succeeded else []
-        nested = iter(plan.nested)
-        for operation in request.success if plan.succeeded else request.failure:
-            kind = operation.WhichOneof("request")
-            if kind == "request_put":
-                body = self._put(write, operation.request_put)
-                part = bytes_field(2, revision_only(write.revision) + body)
-            elif kind == "request_range":
-                ask = operation.request_range
-                result = write.range(ask.key, ask.range_end, range_options(ask))
-                part = bytes_field(1, revision_only(write.revision) + range_body(result))
-            elif kind == "request_delete_range":
-                body = self._delete(write, operation.request_delete_range)
-                part = bytes_field(3, revision_only(write.revision) + body)
-            else:
-                body = self._txn_body(write, operation.request_txn, next(nested))
-                part = bytes_field(4, revision_only(write.revision) + body)
-            parts.append(bytes_field(3, part))
-        return b"".join(parts)
+    def _lease_exists(self, lease: int) -> bool:
+        return LeaseId(lease) in self.lessor
 
     def _finish(self, write: Write) -> None:
         """What follows from a transaction's writes: leases, watchers."""
@@ -245,22 +202,6 @@ class Applier:
         return self.headers.at(self.store.revision) + body
 
 
-def range_options(request: Any) -> RangeOptions:
-    """A RangeRequest without its key and end; the shared default when nothing is asked for."""
-    return RangeOptions(
-        request.revision,
-        request.limit,
-        request.sort_order,
-        request.sort_target,
-        request.keys_only,
-        request.count_only,
-        request.min_mod_revision,
-        request.max_mod_revision,
-        request.min_create_revision,
-        request.max_create_revision,
-    )
-
-
 def range_body(result: RangeResult) -> bytes:
     """RangeResponse without its header: stored KeyValues are spliced, not decoded."""
     kvs = result.kvs
@@ -274,3 +215,29 @@ def range_body(result: RangeResult) -> bytes:
     if result.count:
         body += b"\x20" + varint(result.count)
     return body
+
+
+def delete_body(result: DeleteResult) -> bytes:
+    """DeleteRangeResponse without its header."""
+    body = b"\x10" + varint(result.deleted) if result.deleted else b""
+    if result.prevs:
+        body += b"".join([bytes_field(3, kv) for kv in result.prevs])
+    return body
+
+
+def txn_body(result: TxnResult) -> bytes:
+    """TxnResponse without its header; headers inside carry the revision only."""
+    parts = [b"\x10\x01"] if result.succeeded else []
+    for one in result.responses:
+        if type(one) is RangeResult:
+            part = bytes_field(1, revision_only(one.revision) + range_body(one))
+        elif type(one) is PutResult:
+            prev = b"" if one.prev is None else bytes_field(2, one.prev)
+            part = bytes_field(2, revision_only(one.revision) + prev)
+        elif type(one) is DeleteResult:
+            part = bytes_field(3, revision_only(one.revision) + delete_body(one))
+        else:
+            assert type(one) is TxnResult
+            part = bytes_field(4, b"\x0a\x00" + txn_body(one))
+        parts.append(bytes_field(3, part))
+    return b"".join(parts)

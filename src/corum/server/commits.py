@@ -16,6 +16,10 @@ from corum.backend.backend import Backend, BackendError, BackendFull
 class Jobs(Protocol):
     """Work off the loop: `run` in a worker thread, `done(result)` on the loop afterwards."""
 
+    def start_urgent(self, run: Callable[[], object], done: Callable[[object], None]) -> None:
+        """As `start`, on a thread that never waits behind big reads."""
+        ...
+
     def start(self, run: Callable[[], object], done: Callable[[object], None]) -> None:
         """Queue `run`; an exception of it becomes the result given to `done`."""
         ...
@@ -38,7 +42,8 @@ class Commits:
         self._operations_max = operations_max
         self._failed = failed
         self._next_ns = 0
-        self._in_flight = False
+        self.in_flight = False
+        """A transaction is being written."""
         self._waiting: list[tuple[int, Callable[[], None]]] = []
         self.durable_index = 0
         self.paused = False
@@ -46,7 +51,7 @@ class Commits:
 
     def due(self, now_ns: int) -> bool:
         """Is it time for the next batch?"""
-        if self._in_flight or self.paused:
+        if self.in_flight or self.paused:
             return False
         pending = self._backend.pending_operations
         return bool(self._waiting) or pending >= self._operations_max or (
@@ -60,22 +65,22 @@ class Commits:
         if batch is None:
             self._settle(index)
             return
-        self._in_flight = True
+        self.in_flight = True
 
         def done(result: object) -> None:
-            self._in_flight = False
+            self.in_flight = False
             if isinstance(result, BackendError):
                 self._failed(result)
                 if isinstance(result, BackendFull):
-                    self._jobs.start(batch.write, done)
-                    self._in_flight = True
+                    self._jobs.start_urgent(batch.write, done)
+                    self.in_flight = True
                 return
             if isinstance(result, BaseException):
                 raise result
             self._backend.committed(batch)
             self._settle(index)
 
-        self._jobs.start(batch.write, done)
+        self._jobs.start_urgent(batch.write, done)
 
     def when_durable(self, index: int, then: Callable[[], None]) -> None:
         """Call `then` once a transaction that covers `index` is on the disk."""

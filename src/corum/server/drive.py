@@ -7,54 +7,180 @@ proposal takes the short path: written and synced by the calling thread, answere
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from collections import deque
+from typing import Final, Protocol
 
-from corum.raft import LOCAL_APPEND_THREAD, LOCAL_APPLY_THREAD, Entry, HardState, Message, RawNode
+from corum.raft import (
+    APPEND_THREAD,
+    APPLY_THREAD,
+    Entry,
+    HardState,
+    MemoryStorage,
+    Message,
+    ProposalDropped,
+    RawNode,
+    ReadState,
+    RoleChange,
+    Snapshot,
+    SoftState,
+)
+from corum.server.proposals import Proposals
 
-SHORT_PATH_ENTRIES_MAX: Final = 1
+LONE_ENTRIES_MAX: Final = 1
 """Entries in a write that the loop does itself instead of handing it to the log thread."""
+LONE_STREAK: Final = 2
+"""Such batches in a row before the short path is taken: the next client may be on its way."""
 
 
 class Log(Protocol):
     """The durable log as the driver sees it: the real WAL or the simulator's disk."""
 
-    def write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> None:
-        """Start writing; the runtime later reports `token` as synced."""
+    @property
+    def ready(self) -> bool:
+        """May something be written now? False while a segment is cut."""
+        ...
+
+    def write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> bool:
+        """Start writing; False when there is nothing to write. `token` is reported when synced."""
         ...
 
     def write_now(self, state: HardState | None, entries: list[Entry], sync: bool) -> None:
-        """Write, sync and return; raises OSError."""
+        """Write, sync and return; only while nothing is under way."""
+        ...
+
+    def synced(self, token: int, error: str | None, took_ns: int) -> bool:
+        """A started write ended; False when it failed (the member is stopping then)."""
         ...
 
 
+class Machine(Protocol):
+    """Who gets what Raft decides."""
+
+    def apply(self, entries: list[Entry]) -> None: ...
+    def apply_snapshot(self, snapshot: Snapshot) -> None: ...
+    def send(self, messages: list[Message]) -> None: ...
+    def soft_state_changed(self, state: SoftState) -> None: ...
+    def roles_changed(self, changes: list[RoleChange]) -> None: ...
+    def read_confirmed(self, state: ReadState) -> None: ...
+
+
 class Driver:
-    """Owns the RawNode's obligations; `pump()` until nothing is left to do."""
+    """Fulfils the RawNode's obligations; `pump()` goes on until nothing is left to do."""
 
     def __init__(
-        self,
-        raft: RawNode,
-        log: Log,
-        apply: Callable[[list[Entry]], None],
-        send: Callable[[list[Message]], None],
-        on_snapshot: Callable[[Any], None],
+        self, raft: RawNode, storage: MemoryStorage, log: Log, machine: Machine, local: int
     ) -> None:
         self.raft = raft
+        self.storage = storage
         self._log = log
-        self._apply = apply
-        self._send = send
-        self._on_snapshot = on_snapshot
-        self._in_flight: dict[int, tuple[Message, ...]] = {}
+        self._machine = machine
+        self._local = local
+        self._in_flight: deque[tuple[int, Message]] = deque()
         self._token = 0
-        self._lone = 0
-        self.read_states: list[Any] = []
+        self._streak = 0
 
     @property
     def busy(self) -> bool:
         """A log write is under way: hold back proposals, they make the next batch."""
         return bool(self._in_flight)
 
-    def synced(self, token: int) -> None:
+    @property
+    def wants_turn(self) -> bool:
+        """There is work that only waits for the next turn."""
+        return self._log.ready and self.raft.has_ready()
+
+    def synced(self, token: int, error: str | None, took_ns: int) -> None:
         """The write with this token is durable: what waited for it may go on."""
-        responses = self._in_flight.pop(token)
-        self._deliver(responses)
+        if not self._log.synced(token, error, took_ns):
+            return
+        if not self._in_flight or self._in_flight[0][0] != token:
+            return  # a record of ours that Raft does not know of
+        _, message = self._in_flight.popleft()
+        self._durable(message)
+
+    def pump(self, proposals: Proposals) -> None:
+        """Propose what is queued (unless a write is under way) and do what follows."""
+        log, raft = self._log, self.raft
+        if proposals.queued and not self._in_flight and log.ready:
+            batch = proposals.take()
+            self._streak = self._streak + 1 if len(batch) <= LONE_ENTRIES_MAX else 0
+            try:
+                raft.propose(batch)
+            except ProposalDropped:
+                proposals.queued = batch + proposals.queued  # until there is a leader, or too late
+        while log.ready and raft.has_ready():
+            if not self._turn():
+                return
+
+    def _turn(self) -> bool:
+        """One Ready; False when the rest has to wait for the log."""
+        ready = self.raft.ready()
+        machine = self._machine
+        if ready.soft_state is not None:
+            machine.soft_state_changed(ready.soft_state)
+        if ready.role_changes:
+            machine.roles_changed(list(ready.role_changes))
+        apply: list[Message] = []
+        away: list[Message] = []
+        for message in ready.messages:
+            if message.to == APPEND_THREAD:
+                self._append(message)
+            elif message.to == APPLY_THREAD:
+                apply.append(message)
+            elif message.to == self._local:
+                self.raft.step(message)
+            else:
+                away.append(message)
+        if away:
+            machine.send(away)
+        for message in apply:
+            machine.apply(list(message.entries))
+            self._deliver(message)
+        for state in ready.read_states:
+            machine.read_confirmed(state)
+        return True
+
+    def _append(self, message: Message) -> None:
+        """Persist what a STORAGE_APPEND holds, then deliver its responses."""
+        entries = list(message.entries)
+        state = hard_state_of(message)
+        if message.snapshot is not None:
+            self._machine.apply_snapshot(message.snapshot)
+        lone = (
+            len(entries) <= LONE_ENTRIES_MAX
+            and not self._in_flight
+            and self._streak >= LONE_STREAK
+        )
+        if lone:
+            self._log.write_now(state, entries, bool(entries) or bool(message.responses))
+            self._durable(message)
+            return
+        self._token += 1
+        sync = bool(message.responses) or bool(entries)
+        if self._log.write(self._token, state, entries, sync):
+            self._in_flight.append((self._token, message))
+        else:
+            self._durable(message)
+
+    def _durable(self, message: Message) -> None:
+        if message.entries:
+            self.storage.append(list(message.entries))
+        state = hard_state_of(message)
+        if state is not None:
+            self.storage.set_hard_state(state)
+        self._deliver(message)
+
+    def _deliver(self, message: Message) -> None:
+        away = [m for m in message.responses if m.to != self._local]
+        for response in message.responses:
+            if response.to == self._local:
+                self.raft.step(response)
+        if away:
+            self._machine.send(away)
+
+
+def hard_state_of(message: Message) -> HardState | None:
+    """The hard state a STORAGE_APPEND carries in its term, vote and commit; None when unchanged."""
+    if not (message.term or message.vote or message.commit):
+        return None
+    return HardState(message.term, message.vote, message.commit)

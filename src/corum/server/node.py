@@ -18,8 +18,19 @@ from corum.lease import Lessor
 from corum.membership.members import Members
 from corum.mvcc.store import Store
 from corum.mvcc.watch import WatchHub
-from corum.pb import raft_internal
-from corum.raft import RawNode
+from corum.pb import raft_internal, rpc
+from corum.raft import (
+    Entry,
+    EntryType,
+    MemoryStorage,
+    Message,
+    RawNode,
+    ReadState,
+    Role,
+    RoleChange,
+    Snapshot,
+    SoftState,
+)
 from corum.server import operations as op
 from corum.server.apply import Applier
 from corum.server.commits import Commits, Jobs
@@ -27,16 +38,21 @@ from corum.server.drive import Driver, Log
 from corum.server.gate import OpenGate
 from corum.server.headers import Headers
 from corum.server.leases import Leases
+from corum.server.maintenance import DEFRAGMENT_POLL_NS, Defragmentation, Downloads
 from corum.server.outbox import Answers, Outbox
 from corum.server.proposals import APPLY_GAP_MAX, Answer, Proposals
+from corum.server.publish import Versions
 from corum.server.ranges import Ranges
 from corum.server.reads import Reads
+from corum.server.reconfiguration import Reconfiguration
+from corum.server.snapshotting import SnapshotKeeper, Snapshotting
 from corum.server.space import CORRUPT, NOSPACE, Alarms, Space
 from corum.values import NS_PER_MS, value
 
 COMPACTION_SLICE_ROWS: Final = 500
 HAS_LEADER: Final = 2
 """Where `meta` holds the `hasleader` metadata."""
+REMOVE_NODE: Final = 1
 
 
 @value
@@ -63,6 +79,7 @@ class NodeConfig:
     cluster_version: str = "3.7.0"
     name: str = "default"
     client_urls: tuple[str, ...] = ()
+    reports_storage: bool = True
 
 
 class Ports(Protocol):
@@ -71,10 +88,29 @@ class Ports(Protocol):
     transport: Answers
     jobs: Jobs
     log: Log
+    snapshots: SnapshotKeeper
     dice: random.Random
 
     def transition(self, level: str, message: str, **fields: Any) -> None:
         """Something an operator wants to read; cores do not log, they say."""
+        ...
+
+    def published(self) -> None:
+        """The member is known to the cluster: it is ready to serve."""
+        ...
+
+    def removed(self) -> None:
+        """The member was removed from the cluster: it stops for good."""
+        ...
+
+    def bug(self, where: str, error: Exception) -> None:
+        """A handler raised what it should not have."""
+        ...
+
+    def unix_time_s(self) -> int: ...
+
+    def send(self, messages: list[Message]) -> None:
+        """Messages to other members."""
         ...
 
     def fatal(self, message: str, error: BaseException) -> None:
@@ -90,6 +126,7 @@ class Node:
         config: NodeConfig,
         ports: Ports,
         raft: RawNode,
+        storage: MemoryStorage,
         members: Members,
         backend: Backend,
         *,
@@ -101,6 +138,7 @@ class Node:
         self.members = members
         self.backend = backend
         self.raft = raft
+        self.raft_storage = storage
         self.now_ns = 0
         self.stopping = False
         self.out = Outbox()
@@ -139,8 +177,22 @@ class Node:
         self.applied_index = 0
         self.applied_term = 0
         self.consistent_index = schema.from_u64(backend.get(schema.META, schema.CONSISTENT_INDEX))
-        self.driver = Driver(raft, ports.log, self)
+        self.soft = SoftState(0, Role.FOLLOWER)
+        self.replaying = True
+        """True until everything that was committed before this start is applied."""
+        self.driver = Driver(raft, storage, ports.log, self, members.local)
+        self.reconfiguration = Reconfiguration(self)
+        self.snapshotting = Snapshotting(self, ports.snapshots)
+        self.versions = Versions(self)
+        self.defragmentation = Defragmentation(self)
+        self.downloads = Downloads(self)
+        self.applier.operations |= {
+            op.CLUSTER_VERSION_SET: self.versions.apply_version,
+            op.CLUSTER_MEMBER_ATTR_SET: self.versions.apply_attributes,
+            op.DOWNGRADE_INFO_SET: self.versions.apply_downgrade,
+        }
         self._raising_no_space = False
+        self.first_commit = self.committed
         self._next_tick_ns = 0
         self._compaction_at_ns = 0
         self._compaction_waiters: list[tuple[int, Callable[[], None]]] = []
@@ -163,18 +215,18 @@ class Node:
     @property
     def leader(self) -> int:
         """The leader's id as this member knows it; 0 without one."""
-        return self.raft.leader
+        return self.soft.leader
 
     @property
     def is_leader(self) -> bool:
         """Does this member lead?"""
-        return self.raft.leader == self.members.local
+        return self.soft.role == Role.LEADER
 
     def check_open(self, meta: Any) -> None:
         """A call that needs a running member: raises NO_LEADER when the client demands one."""
         if self.stopping:
             raise errors.STOPPED()
-        if meta is not None and meta[HAS_LEADER] == "true" and not self.raft.leader:
+        if meta is not None and meta[HAS_LEADER] == "true" and not self.soft.leader:
             raise errors.NO_LEADER()
 
     def check_local(self, meta: Any) -> None:
@@ -188,7 +240,7 @@ class Node:
         self.check_open(meta)
         if self.alarms.corrupt:
             raise errors.CORRUPT()
-        if self.raft.committed - self.applied_index > APPLY_GAP_MAX:
+        if self.committed - self.applied_index > APPLY_GAP_MAX:
             raise errors.TOO_MANY_REQUESTS()
 
     # ---- proposals
@@ -233,6 +285,9 @@ class Node:
         self.driver.pump(self.proposals)
         for serve, call, request in self.reads.ready(self.applied_index):
             serve(call, request)
+        self.snapshotting.step()
+        if self.defragmentation.active:
+            self.defragmentation.step()
         if self.commits.due(now_ns):
             self.commits.run(self.applied_index, self.applied_term, now_ns)
         if self.watch.has_work:
@@ -246,6 +301,8 @@ class Node:
         if self.watch.has_work or self.driver.wants_turn:
             return 0
         until = self._next_tick_ns
+        if self.defragmentation.active:
+            until = min(until, now_ns + DEFRAGMENT_POLL_NS)
         if self.store.compaction is not None:
             until = min(until, self._compaction_at_ns)
         return max(0, -(-(until - now_ns) // NS_PER_MS))
@@ -261,6 +318,7 @@ class Node:
         for context in self.reads.retry(now_ns):
             self.raft.read_index(context)
         self.leases.tick(now_ns)
+        self.versions.tick(now_ns)
         self._say(self.watch.tick(now_ns))
 
     def _compaction_slice(self, now_ns: int) -> None:
@@ -277,6 +335,13 @@ class Node:
             self.commits.when_durable(self.applied_index, self._compaction_finished)
         self._compaction_at_ns = now_ns + self.config.compaction_pause_ns
 
+    def answer_compaction(self, call: Any, result: Any) -> None:
+        """A physical compaction is answered when its rows are gone from the disk."""
+        if isinstance(result, BaseException):
+            self.out.error(call, result)
+        else:
+            self.when_compacted(lambda: self.out.replies.append((call, result)))
+
     def when_compacted(self, then: Callable[[], None]) -> None:
         """Call `then` once the rows of the running compaction are gone from the disk."""
         if self.store.compaction is None:
@@ -289,22 +354,22 @@ class Node:
         for _, then in waiters:
             then()
 
-    # ---- what the driver gives back
+    # ---- what the driver gives back (see `drive.Machine`)
 
-    def apply(self, entries: list[Any]) -> None:
+    def apply(self, entries: list[Entry]) -> None:
         """Apply committed entries in order and answer who waits for them."""
         operations = self.applier.operations
         waiting = self.proposals.waiting
         replies, out = self.out.replies, self.out
         consistent = self.consistent_index
         for entry in entries:
-            waiter = entry.request
+            waiter: Any = entry.request
             if waiter is not None:
                 entry.request = None
                 operation, request = waiter[2], waiter[3]
                 waiter = waiting.pop(waiter[0], None)
-            elif entry.type != NORMAL:
-                self._apply_conf_change(entry)
+            elif entry.type != EntryType.NORMAL:
+                self.reconfiguration.apply(entry)
                 continue
             elif not entry.data:
                 continue
@@ -312,7 +377,6 @@ class Node:
                 operation, request, waiter = self._decode(entry)
             if entry.index <= consistent:
                 continue
-            self.entry_index = entry.index
             result = operations[operation](request)
             if waiter is None:
                 continue
@@ -326,6 +390,69 @@ class Node:
         last = entries[-1]
         self.applied_index = last.index
         self.applied_term = last.term
+        if self.replaying and self.applied_index >= self.first_commit:
+            self.replaying = False
+
+    def apply_snapshot(self, snapshot: Snapshot) -> None:
+        """A leader's snapshot replaces everything here."""
+        self.ports.fatal("a snapshot arrived", RuntimeError("snapshots between members"))
+
+    def send(self, messages: list[Message]) -> None:
+        """Messages to other members."""
+        self.ports.send(messages)
+
+    def soft_state_changed(self, state: SoftState) -> None:
+        """Who leads, and what this member is, changed."""
+        was_leader = self.is_leader
+        self.soft = state
+        self.headers.set_term(self.raft.raft.term)
+        if self.is_leader and not was_leader:
+            self.leases.lead(self.now_ns)
+        elif was_leader and not self.is_leader:
+            self.leases.follow()
+        self.reads.leader_changed()
+
+    def roles_changed(self, changes: list[RoleChange]) -> None:
+        """For the log of the member."""
+        me = f"{self.members.local:x}"
+        names = {Role.FOLLOWER: "follower", Role.CANDIDATE: "candidate"}
+        names |= {Role.LEADER: "leader", Role.PRE_CANDIDATE: "pre-candidate"}
+        for change in changes:
+            self.headers.set_term(change.term)
+            text = f"{me} became {names[change.role]} at term {change.term}"
+            self.ports.transition("info", text, logger="raft")
+            if change.role == Role.LEADER:
+                text = f"raft.node: {me} elected leader {me} at term {change.term}"
+                self.ports.transition("info", text, logger="raft")
+
+    def read_confirmed(self, state: ReadState) -> None:
+        """A round of linearizable reads may be served at this index."""
+        self.reads.confirmed(state.context, state.index)
+
+    def membership_changed(self, kind: int, member: int) -> None:
+        """A configuration change was applied."""
+        self.ports.transition(
+            "info",
+            ("added member", "removed member", "updated member", "added member")[kind],
+            **{"cluster-id": f"{self.members.cluster:x}"},
+            **{"local-member-id": f"{self.members.local:x}", "added-peer-id": f"{member:x}"},
+        )
+        if kind == REMOVE_NODE and member == self.members.local and not self.replaying:
+            self.ports.removed()
+
+    @property
+    def committed(self) -> int:
+        """Index of the last committed entry."""
+        return self.raft.raft.log.committed
+
+    @property
+    def term(self) -> int:
+        """Raft's current term."""
+        return self.raft.raft.term
+
+    def v2_snapshot(self) -> bytes:
+        """The v2 store as JSON, for the `.snap` file."""
+        return b"{}"
 
     def _decode(self, entry: Any) -> tuple[int, Any, Any]:
         """(operation, request, waiter or None) of an entry that was not proposed here just now."""
@@ -343,7 +470,43 @@ class Node:
     # ---- streams
 
     def _stream_blocked(self, call: int) -> None:
-        self.watch.blocked(call)
+        if not self.downloads.blocked(call):
+            self.watch.blocked(call)
+
+    def stream_writable(self, call: int) -> None:
+        """A stream that was blocked has room again."""
+        if not self.downloads.writable(call):
+            self.watch.unblocked(call)
+
+    # ---- membership
+
+    def check_quorum_after(self, survives: bool) -> None:
+        """Strict reconfiguration: raises when the change would lose the quorum."""
+        if not survives:
+            raise errors.MEMBER_NOT_ENOUGH_STARTED()
+
+    def check_learner_ready(self, member: int) -> None:
+        """Raises unless the learner has 90 % of the leader's log."""
+        progress = self.raft.status().progress.get(member)
+        mine = self.raft.status().last_index
+        if progress is None or progress.match < mine * 9 // 10:
+            raise errors.LEARNER_NOT_READY()
+
+    def propose_conf_change(
+        self, kind: int, member: int, context: bytes, call: Any, answer: Answer | None
+    ) -> None:
+        """See `Reconfiguration.propose`."""
+        self.reconfiguration.propose(kind, member, context, call, answer)
+
+    def transfer_leadership(
+        self, target: int, done: Callable[[BaseException | None], None]
+    ) -> None:
+        """Hand over to `target`; the leader itself is there already."""
+        if target == self.members.local:
+            done(None)
+            return
+        self.raft.transfer_leader(target)
+        done(None)
 
     # ---- alarms and failures
 

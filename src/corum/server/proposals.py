@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from corum import errors
-from corum.raft import Entry
+from corum.pb.wire import BYTES, tag, varint
+from corum.raft import Entry, EntryType
 from corum.server.request_ids import RequestIds
 from corum.values import NS_PER_S
 
@@ -43,7 +44,7 @@ class Proposals:
         self.queued: list[Entry] = []
         self.waiting: dict[int, Waiter] = {}
         self.failed_total = 0
-        self._frames = {op: _tag(op) for op in range(1, 16)}
+        self._frames = {op: tag(op, BYTES) for op in range(1, 16)}
 
     def add(
         self,
@@ -66,20 +67,34 @@ class Proposals:
         if len(self.waiting) >= PENDING_MAX:
             raise errors.TOO_MANY_REQUESTS()
         request_id, header = self.ids.next()
-        tag = self._frames.get(op) or _tag(op)
+        field = self._frames.get(op) or tag(op, BYTES)
         if prefix:
             header = _header_with(header, prefix)
         if size < 0x80:
-            data = b"%b%c%b%b" % (tag, size, message, header)
+            data = b"%b%c%b%b" % (field, size, message, header)
         else:
-            data = b"%b%b%b%b" % (tag, _varint(size), message, header)
+            data = b"%b%b%b%b" % (field, varint(size), message, header)
         waiter = (request_id, call, op, request, answer, now_ns + self.timeout_ns)
         self.waiting[request_id] = waiter
-        self.queued.append(Entry(data, waiter))
+        self.queued.append(Entry(0, 0, EntryType.NORMAL, data, waiter))
         return request_id
 
+    def add_entry(
+        self,
+        entry: Entry,
+        request_id: int,
+        request: Any,
+        call: Any,
+        now_ns: int,
+        answer: Answer | None,
+    ) -> None:
+        """Queue an entry that is no InternalRaftRequest (configuration changes)."""
+        deadline_ns = now_ns + self.timeout_ns
+        self.waiting[request_id] = (request_id, call, 0, request, answer, deadline_ns)
+        self.queued.append(entry)
+
     def _check_size(self, op: int, size: int) -> None:
-        whole = len(_tag(op)) + len(_varint(size)) + size + ENTRY_OVERHEAD - 3
+        whole = len(tag(op, BYTES)) + len(varint(size)) + size + ENTRY_OVERHEAD - 3
         if whole > self.request_bytes_max:
             raise errors.REQUEST_TOO_LARGE()
 
@@ -113,19 +128,6 @@ def timeout_ns(election_ms: int) -> int:
     return 5 * NS_PER_S + 2 * election_ms * 1_000_000
 
 
-def _tag(field: int) -> bytes:
-    return _varint(field << 3 | 2)
-
-
 def _header_with(header: bytes, extra: bytes) -> bytes:
     inner = header[3:] + extra
-    return header[:2] + _varint(len(inner)) + inner
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append((number & 0x7F) | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return header[:2] + varint(len(inner)) + inner

@@ -7,8 +7,9 @@ from typing import Any, Final
 from corum import errors
 from corum.mvcc.reads import RangeResult
 from corum.mvcc.store import RangeJob, Store
+from corum.mvcc.txn import range_options
 from corum.pb.wire import bytes_field, varint
-from corum.server.apply import Applier, range_body, range_options
+from corum.server.apply import Applier, range_body
 from corum.server.commits import Jobs
 from corum.server.headers import Headers
 from corum.server.outbox import Outbox

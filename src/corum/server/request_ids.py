@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from corum.pb.wire import varint
+
 _LOW_BITS: Final = 14
 _LOW_MASK: Final = (1 << _LOW_BITS) - 1
 _LOW: Final = [bytes(((n & 0x7F) | 0x80, (n >> 7) | 0x80)) for n in range(1 << _LOW_BITS)]
@@ -29,15 +31,6 @@ class RequestIds:
         high = request >> _LOW_BITS
         if high != self._high:
             self._high = high
-            self._tail = tail = _varint(high)
+            self._tail = tail = varint(high)
             self._head = b"\xa2\x06" + bytes((3 + len(tail),)) + b"\x08"
         return request, self._head + _LOW[request & _LOW_MASK] + self._tail
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append((number & 0x7F) | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

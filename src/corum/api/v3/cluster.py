@@ -50,7 +50,7 @@ class ClusterService(Service):
         node.check_writable(meta)
         node.gate.admin(meta)
         urls = checked_urls(request.peerURLs)
-        identity = member_id(urls, "", node.unix_time_s())
+        identity = member_id(urls, "", node.ports.unix_time_s())
         member = Member(identity, urls, request.isLearner)
         node.members.check_add(member)
         if node.config.strict_reconfig and not request.isLearner:

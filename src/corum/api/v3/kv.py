@@ -6,15 +6,18 @@ from typing import Any, Final
 
 from corum import errors
 from corum.api.v3.calls import Service, decoded
-from corum.mvcc.txn import check_txn, is_read_only, is_serializable
+from corum.mvcc.txn import (
+    check_delete,
+    check_range,
+    check_txn,
+    is_read_only,
+    operations,
+)
 from corum.pb import rpc
 from corum.server.operations import COMPACTION, DELETE_RANGE, PUT, TXN
 
 PUT_COST: Final = 256
 """What the quota counts for a put beside its key and value (etcd's estimate)."""
-
-_SORT_MAX: Final = 4
-_ORDER_MAX: Final = 2
 
 
 class KvService(Service):
@@ -79,8 +82,7 @@ class KvService(Service):
     def delete_range(self, call: int, message: bytes, meta: Any) -> None:
         """Delete a key or a range in one revision."""
         request = decoded(rpc.DeleteRangeRequest, message)
-        if not request.key:
-            raise errors.EMPTY_KEY()
+        check_delete(request)
         node = self.node
         node.check_writable(meta)
         user = node.gate.delete(meta, request)
@@ -110,16 +112,14 @@ class KvService(Service):
         node = self.node
         node.check_writable(meta)
         user = node.gate.admin(meta)
-        answer = node.compaction.answer if request.physical else None
+        answer = node.answer_compaction if request.physical else None
         node.propose(COMPACTION, message, request, call, answer=answer, prefix=user)
 
 
-def check_range(request: Any) -> None:
-    """Raise what is wrong with a RangeRequest before anything is done for it."""
-    if not request.key:
-        raise errors.EMPTY_KEY()
-    if not (0 <= request.sort_order <= _ORDER_MAX and 0 <= request.sort_target <= _SORT_MAX):
-        raise errors.INVALID_SORT_OPTION()
+def is_serializable(request: Any) -> bool:
+    """Every range of it may be served from this member's own state."""
+    return all(one.request_range.serializable for one in operations(request)
+               if one.WhichOneof("request") == "request_range")
 
 
 def txn_cost(request: Any) -> int:

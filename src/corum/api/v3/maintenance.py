@@ -51,8 +51,8 @@ class MaintenanceService(Service):
             version=node.config.server_version,
             dbSize=node.backend.size,
             leader=node.leader,
-            raftIndex=node.raft.committed,
-            raftTerm=node.raft.term,
+            raftIndex=node.committed,
+            raftTerm=node.term,
             raftAppliedIndex=node.applied_index,
             dbSizeInUse=node.backend.size_in_use,
             isLearner=me is not None and me.is_learner,
@@ -134,7 +134,7 @@ class MaintenanceService(Service):
         node = self.node
         node.check_open(meta)
         node.gate.admin(meta)
-        node.snapshots.send_to_client(call)
+        node.downloads.send_to_client(call)
 
     def move_leader(self, call: int, message: bytes, meta: Any) -> None:
         """Hand leadership to another voter; only the leader can."""

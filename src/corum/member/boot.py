@@ -1,0 +1,115 @@
+"""From a data directory (or nothing) to a node: new or restarted, what lies there decides.
+
+A new member computes ids from its flags and writes one configuration-change entry per initial member
+at term 1, committed (peer-wire §5). A restarted one ignores those flags: ids come from the log, members
+from the backend.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from corum.backend import schema
+from corum.backend.backend import Backend
+from corum.membership import bootstrap
+from corum.membership.members import Member, Members
+from corum.pb import etcdserver, raftpb
+from corum.raft import CONF_CHANGE, Entry, HardState, MemoryStorage
+from corum.values import ClusterId, MemberId, value
+from corum.wal import SEGMENT_BYTES, DataDir, SnapshotFiles, Wal, WalSnapshot, WalTorn, repair
+
+
+@value
+class Booted:
+    """What a node starts from."""
+
+    members: Members
+    storage: MemoryStorage
+    wal: Wal | None
+    fresh: bool
+
+
+def new_members(
+    initial_cluster: Mapping[str, Sequence[str]], token: str, name: str, advertised: Sequence[str]
+) -> bootstrap.FirstList:
+    """The first list of a static cluster; raises BootstrapError."""
+    return bootstrap.static(initial_cluster, token, name, advertised)
+
+
+def first_entries(first: bootstrap.FirstList) -> tuple[HardState, list[Entry]]:
+    """The log of a new cluster: a committed configuration change per member."""
+    entries: list[Entry] = []
+    for index, member in enumerate(first.members, 1):
+        change = raftpb.ConfChange(
+            type=raftpb.ConfChangeAddNode, node_id=member.id, context=member.to_json()
+        )
+        entry = Entry(change.SerializeToString())
+        entry.term, entry.index, entry.type = 1, index, CONF_CHANGE
+        entries.append(entry)
+    return HardState(term=1, vote=0, commit=len(entries)), entries
+
+
+def metadata(member: int, cluster: int) -> bytes:
+    """The log's first record: who wrote it."""
+    return etcdserver.Metadata(NodeID=member, ClusterID=cluster).SerializeToString()
+
+
+def create(data: DataDir, first: bootstrap.FirstList, segment_bytes: int = SEGMENT_BYTES) -> Booted:
+    """A new member's log, written and synced."""
+    wal = Wal.create(data.wal, metadata(first.local, first.cluster), segment_bytes=segment_bytes)
+    booted = in_memory(first)
+    state, entries = first_entries(first)
+    write = wal.save(state, entries, True)
+    assert write is not None
+    _write_all(write.fd, write.data)
+    return Booted(booted.members, booted.storage, wal, True)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    import os
+
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.fdatasync(fd)
+
+
+def in_memory(first: bootstrap.FirstList) -> Booted:
+    """A new member without a log on disk."""
+    state, entries = first_entries(first)
+    storage = MemoryStorage()
+    storage.append(entries)
+    storage.set_hard_state(state)
+    return Booted(Members(first.cluster, first.local), storage, None, True)
+
+
+def restart(data: DataDir, backend: Backend, segment_bytes: int = SEGMENT_BYTES) -> Booted:
+    """A member that has run before: newest snapshot, then the log behind it.
+
+    Raises WalError (damaged, missing or locked files), BackendError.
+    """
+    start, snapshot = SnapshotFiles(data.snap).newest_for(data.wal)
+    try:
+        wal = Wal.open(data.wal, start, segment_bytes=segment_bytes)
+    except WalTorn:
+        repair(data.wal)
+        wal = Wal.open(data.wal, start, segment_bytes=segment_bytes)
+    replay = wal.replay
+    assert replay is not None
+    wal.replay = None
+    who = etcdserver.Metadata.FromString(replay.metadata)
+    storage = MemoryStorage()
+    if snapshot is not None:
+        storage.apply_snapshot(snapshot)
+    storage.set_hard_state(replay.hard_state)
+    storage.append(replay.entries)
+    members = Members(ClusterId(who.ClusterID), MemberId(who.NodeID))
+    members.restore(
+        backend.range(schema.MEMBERS),
+        backend.range(schema.MEMBERS_REMOVED),
+        backend.range(schema.CLUSTER),
+    )
+    return Booted(members, storage, wal, False)

@@ -1,0 +1,194 @@
+"""The process around a member: from its Config to its exit code.
+
+Signals end it in good order; the exit code then is etcd's: the process dies by the signal it got (143
+for SIGTERM as a shell sees it). A service manager is told when the member is ready.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from corum import logs, versions
+from corum.config import Config
+from corum.member.settings import Settings
+from corum.membership.bootstrap import BootstrapError
+from corum.server.node import NodeConfig
+from corum.values import NS_PER_MS
+
+_log = logs.get()
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def settings_of(config: Config) -> Settings:
+    """What the member is told, from what the flags say."""
+    emulated = versions.EMULATED[config.emulate_version]
+    node = NodeConfig(
+        tick_ns=config.heartbeat_interval * NS_PER_MS,
+        election_ticks=max(2, config.election_timeout // config.heartbeat_interval),
+        election_ms=config.election_timeout,
+        timeout_ns=(5_000 + 2 * config.election_timeout) * NS_PER_MS,
+        request_bytes_max=config.max_request_bytes,
+        txn_ops_max=config.max_txn_ops,
+        quota_bytes=config.quota_backend_bytes,
+        batch_interval_ns=config.backend_batch_interval or 100 * NS_PER_MS,
+        batch_operations_max=config.backend_batch_limit or 10_000,
+        watch_progress_ns=config.watch_progress_notify_interval,
+        compaction_rows=config.compaction_batch_limit,
+        compaction_pause_ns=config.compaction_sleep_interval,
+        snapshot_count=config.snapshot_count,
+        snapshot_catchup_entries=config.snapshot_catchup_entries,
+        strict_reconfig=config.strict_reconfig_check,
+        server_version=emulated.server,
+        cluster_version=emulated.cluster,
+        name=config.name,
+        client_urls=tuple(config.advertise_client_urls),
+        reports_storage=emulated.storage_version,
+    )
+    return Settings(
+        node,
+        config.data_dir or f"{config.name}.etcd",
+        config.members,
+        config.initial_advertise_peer_urls,
+        list(config.listen_client_urls),
+        list(config.listen_peer_urls),
+        wal_dir=config.wal_dir or None,
+        initial_cluster_token=config.initial_cluster_token,
+        listen_metrics_urls=list(config.listen_metrics_urls),
+        listen_client_http_urls=list(config.listen_client_http_urls),
+        streams_max=config.max_concurrent_streams,
+        keepalive_min_time_ms=config.grpc_keepalive_min_time // NS_PER_MS,
+        keepalive_interval_ms=config.grpc_keepalive_interval // NS_PER_MS,
+        keepalive_timeout_ms=config.grpc_keepalive_timeout // NS_PER_MS,
+        pre_vote=config.pre_vote,
+        sync=not config.unsafe_no_fsync,
+        max_snapshots=config.max_snapshots,
+        max_wals=config.max_wals,
+        enable_pprof=config.enable_pprof,
+        enable_gateway=config.enable_grpc_gateway,
+    )
+
+
+class Daemon:
+    """One process, one member."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.signal = 0
+        self.runtime: Any = None
+
+    def run(self) -> int:
+        """Until a signal, a failure or removal; the exit code (a signal ends the process itself)."""
+        settings = settings_of(self.config)
+        self._announce(settings)
+        try:
+            from corum.member.runtime import Runtime
+
+            self.runtime = Runtime(settings, self._say)
+        except Exception as error:
+            _log.fatal("discovery failed" if isinstance(error, BootstrapError) else
+                       "failed to start etcd", error=str(error) or repr(error))
+            return 1
+        for number in _SIGNALS:
+            signal.signal(number, self._signalled)
+        self.runtime.ready = self._ready
+        if self.signal:
+            self.runtime.stop()
+        self.runtime.run()
+        _log.info("closed etcd server", name=settings.node.name, data_dir=settings.data_dir)
+        if self.runtime.failure is not None:
+            return 1
+        if self.signal:
+            signal.signal(self.signal, signal.SIG_DFL)
+            os.kill(os.getpid(), self.signal)
+        return 0
+
+    def _announce(self, settings: Settings) -> None:
+        node = settings.node
+        cpus = os.cpu_count() or 1
+        usable = len(os.sched_getaffinity(0))
+        system, machine = versions.os_arch()
+        fresh = not (Path(settings.wal_dir or Path(settings.data_dir or "") / "member/wal")).exists()
+        _log.info(
+            "starting an etcd server",
+            etcd_version=node.server_version,
+            git_sha=versions.GIT_SHA,
+            go_version=versions.go_version(),
+            go_os=system,
+            go_arch=machine,
+            max_cpu_set=usable,
+            max_cpu_available=cpus,
+            member_initialized=not fresh,
+            name=node.name,
+            data_dir=settings.data_dir,
+            wal_dir=settings.wal_dir or "",
+            heartbeat_interval=f"{self.config.heartbeat_interval}ms",
+            election_timeout=f"{self.config.election_timeout}ms",
+            snapshot_count=node.snapshot_count,
+            max_wals=settings.max_wals,
+            max_snapshots=settings.max_snapshots,
+            initial_advertise_peer_urls=list(settings.initial_advertise_peer_urls),
+            listen_peer_urls=settings.listen_peer_urls,
+            advertise_client_urls=list(node.client_urls),
+            listen_client_urls=settings.listen_client_urls,
+            initial_cluster=self.config.initial_cluster if fresh else "",
+            initial_cluster_state=self.config.initial_cluster_state,
+            initial_cluster_token=settings.initial_cluster_token if fresh else "",
+            quota_backend_bytes=node.quota_bytes,
+            pre_vote=settings.pre_vote,
+        )
+
+    def _say(self, level: str, message: str, **fields: Any) -> None:
+        name = fields.pop("logger", "")
+        logs.get(name).log(level, message, fields)
+
+    def _ready(self) -> None:
+        for address in self.runtime.addresses:
+            _log.info("ready to serve client requests")
+            _log.info(
+                "serving client traffic insecurely; this is strongly discouraged!",
+                traffic="grpc+http",
+                address=address,
+            )
+        notify("READY=1")
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:
+            return
+        self.signal = number
+        _log.info("received signal; shutting down", signal=signal.strsignal(number))
+        if self.runtime is not None:
+            self.runtime.stop()
+
+
+def notify(state: str) -> None:
+    """Tell the service manager (sd_notify); nothing when none asked for it."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    _log.info("notifying init daemon")
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        try:
+            sock.connect(address)
+            sock.sendall(state.encode())
+        except OSError as error:
+            _log.warn("failed to notify init daemon", error=str(error))
+            return
+    _log.info("successfully notified init daemon")
+
+
+def run(config: Config) -> int:
+    """What `etcd` does once its flags are read."""
+    try:
+        return Daemon(config).run()
+    except BootstrapError as error:
+        _log.fatal("discovery failed", error=str(error))
+        return 1
+    finally:
+        sys.stderr.flush()

@@ -1,0 +1,292 @@
+"""A running member: the loop thread's body, and everything it owns from sockets to files.
+
+    boot (data directory -> log, backend, members) -> node -> services -> listeners -> loop
+
+The loop: wait for events without the GIL, dispatch them, let the node end its turn. Everything else
+happens in the transport's thread, the log's thread or a worker, and comes back as an event.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from corum import _transport as wire
+from corum.api.front import Front
+from corum.api.methods import METHODS
+from corum.api.router import METADATA_KEYS, Router
+from corum.api.services import services_of
+from corum.backend.backend import Backend
+from corum.backend.lmdb_backend import LmdbBackend
+from corum.backend.memory_backend import MemoryBackend
+from corum.member import boot
+from corum.member.jobs import Jobs
+from corum.member.listeners import listen_all
+from corum.member.log_files import LogFiles
+from corum.member.memory_log import MemoryLog
+from corum.member.settings import Settings
+from corum.raft import Config as RaftConfig
+from corum.raft import Message, RawNode
+from corum.server.node import Node
+from corum.values import NS_PER_MS
+from corum.wal import DataDir
+
+EVENTS_MAX: Final = 4_096
+GC_THRESHOLD: Final = 100_000
+PURGE_NS: Final = 30_000 * NS_PER_MS
+
+Say = Callable[..., None]
+"""`say(level, message, **fields)`: a line for operators."""
+
+
+class Runtime:
+    """One member. Made and run by one thread; `stop` may be called from any."""
+
+    def __init__(self, settings: Settings, say: Say, *, embedded: bool = False) -> None:
+        """`embedded`: the process is somebody else's, so its garbage collector is left alone.
+
+        Opens everything and listens; raises BootstrapError, WalError, BackendError, OSError."""
+        self.settings = settings
+        self._say = say
+        self._embedded = embedded
+        self._stop_wanted = False
+        self.failure: BaseException | None = None
+        self.was_removed = False
+        self.ready: Callable[[], None] = lambda: None
+        """Called once, when the member has published itself and serves clients."""
+        self._cleanup: list[Callable[[], None]] = []
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- opening
+
+    def _open(self) -> None:
+        settings = self.settings
+        self.dice = random.Random()
+        self.transport = wire.Transport(
+            wire.Settings(
+                methods=METHODS,
+                metadata_keys=METADATA_KEYS,
+                recv_max_bytes=settings.node.request_bytes_max + 512 * 1024,
+                streams_max=settings.streams_max,
+                keepalive_min_time_ms=settings.keepalive_min_time_ms,
+                keepalive_interval_ms=settings.keepalive_interval_ms,
+                keepalive_timeout_ms=settings.keepalive_timeout_ms,
+            )
+        )
+        self._cleanup.append(self.transport.close)
+        self.jobs = Jobs(self.transport, settings.node.name)
+        self._cleanup.append(self.jobs.close)
+        self._listen()
+        booted = self._boot()
+        storage = booted.storage
+        raft = RawNode(
+            RaftConfig(
+                id=booted.members.local,
+                dice=self.dice,
+                election_ticks=settings.node.election_ticks,
+                pre_vote=settings.pre_vote,
+                async_storage_writes=True,
+            ),
+            storage,
+        )
+        self.node = Node(
+            settings.node,
+            self,
+            raft,
+            storage,
+            booted.members,
+            self.backend,
+            start_ms=time.time_ns() // NS_PER_MS,
+        )
+        self.router = Router(self.node, services_of(self.node))
+        self.front = Front(self.node, self.router, self.transport)
+        self._campaigned = False
+        self._next_purge_ns = time.monotonic_ns() + PURGE_NS
+
+    def _listen(self) -> None:
+        settings = self.settings
+        peers = listen_all(self.transport, settings.listen_peer_urls, None, grpc=False)
+        clients = listen_all(self.transport, settings.listen_client_urls, None)
+        extra = listen_all(self.transport, settings.listen_metrics_urls, None, grpc=False)
+        extra += listen_all(self.transport, settings.listen_client_http_urls, None, grpc=False)
+        self.peer_listeners = {listener.id for listener in peers}
+        self.addresses = [listener.address for listener in clients]
+        self.peer_addresses = [listener.address for listener in peers]
+        self._cleanup += [listener.close for listener in peers + clients + extra]
+
+    def _boot(self) -> boot.Booted:
+        settings = self.settings
+        if settings.data_dir is None:
+            self.backend: Backend = MemoryBackend()
+            self.log: Any = MemoryLog()
+            return boot.in_memory(self._first_list())
+        data = DataDir(Path(settings.data_dir), Path(settings.wal_dir) if settings.wal_dir else None)
+        self.data = data
+        restart = data.has_wal()
+        first = None if restart else self._first_list()
+        data.create()
+        data.lock()
+        self._cleanup.append(data.unlock)
+        self.backend = LmdbBackend(data.backend)
+        self._cleanup.append(self.backend.close)
+        if first is None:
+            booted = boot.restart(data, self.backend)
+        else:
+            booted = boot.create(data, first)
+        assert booted.wal is not None
+        self.log = LogFiles(
+            booted.wal, data, self.transport, self.jobs, self.fatal, sync=settings.sync
+        )
+        self._cleanup.append(self.log.close)
+        return booted
+
+    def _first_list(self) -> Any:
+        settings = self.settings
+        return boot.new_members(
+            settings.initial_cluster,
+            settings.initial_cluster_token,
+            settings.node.name,
+            settings.initial_advertise_peer_urls,
+        )
+
+    # ---- ports of the node
+
+    @property
+    def snapshots(self) -> Any:
+        """Where the node keeps snapshots: with the log."""
+        return self.log
+
+    def transition(self, level: str, message: str, **fields: Any) -> None:
+        """A line for operators."""
+        self._say(level, message, **fields)
+
+    def published(self) -> None:
+        """The cluster knows this member."""
+        node = self.node
+        self._say(
+            "info",
+            "published local member to cluster through raft",
+            **{"local-member-id": f"{node.members.local:x}"},
+            **{"local-member-attributes": f"{{Name:{node.config.name} ClientURLs:"
+               f"[{' '.join(node.config.client_urls)}]}}"},
+            **{"cluster-id": f"{node.members.cluster:x}", "publish-timeout": "7s"},
+        )
+        self.ready()
+
+    def removed(self) -> None:
+        """This member was removed: leave."""
+        self._say("warn", "the member has been permanently removed from the cluster")
+        self.was_removed = True
+        self.stop()
+
+    def bug(self, where: str, error: Exception) -> None:
+        """A handler failed unexpectedly: worth a line, not worth the member."""
+        self._say("error", "failed to handle a request", method=where, error=repr(error))
+
+    def unix_time_s(self) -> int:
+        """Now, for ids of new members."""
+        return int(time.time())
+
+    def send(self, messages: list[Message]) -> None:
+        """Messages to other members: there are none yet."""
+
+    def fatal(self, message: str, error: BaseException) -> None:
+        """Stop without answering anybody: what is not on the disk was not done."""
+        self._say("fatal", message, error=str(error))
+        self.failure = error
+        self._stop_wanted = True
+
+    # ---- the loop
+
+    def run(self) -> None:
+        """Serve until `stop`; afterwards everything is closed."""
+        node, router, transport = self.node, self.router, self.transport
+        poll, dispatch, now_ns = transport.poll, router.dispatch, time.monotonic_ns
+        if not self._embedded:
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(GC_THRESHOLD, 50, 1000)
+        try:
+            node.begin(now_ns())
+            node.end()
+            self._campaign_alone()
+            while not self._stop_wanted:
+                events = poll(node.wait_ms(now_ns()), EVENTS_MAX)
+                node.begin(now_ns())
+                if events:
+                    dispatch(events)
+                node.end()
+                if node.now_ns >= self._next_purge_ns:
+                    self._purge()
+        except BaseException as error:
+            self.failure = self.failure or error
+            raise
+        finally:
+            self._shut_down()
+
+    def _campaign_alone(self) -> None:
+        """A lone voter need not wait for an election timeout: nobody can object."""
+        node = self.node
+        node.driver.pump(node.proposals)
+        if node.reconfiguration.conf_state.voters == (node.members.local,):
+            node.raft.campaign()
+            node.end()
+
+    def _purge(self) -> None:
+        self._next_purge_ns = self.node.now_ns + PURGE_NS
+        settings = self.settings
+        if settings.data_dir is None:
+            return
+        self.jobs.start(
+            lambda: self.data.purge(settings.max_snapshots, settings.max_wals), self._purged
+        )
+
+    def _purged(self, result: object) -> None:
+        if isinstance(result, BaseException):
+            self._say("warn", "failed to purge files", error=str(result))
+            return
+        for path in result:  # type: ignore[attr-defined]
+            self._say("info", "purged", path=str(path))
+
+    def stop(self) -> None:
+        """From any thread: end the loop after the turn it is in."""
+        self._stop_wanted = True
+        self.transport.post((_nothing, None))
+
+    def _shut_down(self) -> None:
+        """Answer who waits, put on the disk what is known, close everything."""
+        node = self.node
+        if self.failure is None:
+            node.stop()
+            self.transport.drain(500)
+            self._flush_backend()
+        self.close()
+
+    def _flush_backend(self) -> None:
+        """One last transaction, so that the next start has nothing to replay."""
+        deadline = time.monotonic() + 5
+        while self.node.commits.in_flight and time.monotonic() < deadline:
+            for event in self.transport.poll(100, EVENTS_MAX):
+                if event[0] == wire.POSTED:
+                    done, result = event[1]
+                    done(result)
+        batch = self.backend.seal(self.node.applied_index, self.node.applied_term)
+        if batch is not None and batch.write() is None:
+            self.backend.committed(batch)
+
+    def close(self) -> None:
+        """Free everything, last opened first. Idempotent."""
+        while self._cleanup:
+            self._cleanup.pop()()
+
+
+def _nothing(_: object) -> None:
+    """Wakes the loop."""

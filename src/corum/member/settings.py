@@ -1,0 +1,34 @@
+"""What a running member is told, wherever it comes from: flags, or a program that embeds one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from corum.server.node import NodeConfig
+from corum.values import value
+
+
+@value
+class Settings:
+    """`data_dir` None: everything in memory. Port 0 in a listen URL: any free one."""
+
+    node: NodeConfig
+    data_dir: str | None
+    initial_cluster: Mapping[str, Sequence[str]]
+    initial_advertise_peer_urls: Sequence[str]
+    listen_client_urls: list[str]
+    listen_peer_urls: list[str]
+    wal_dir: str | None = None
+    initial_cluster_token: str = "etcd-cluster"
+    listen_metrics_urls: list[str] | tuple[str, ...] = ()
+    listen_client_http_urls: list[str] | tuple[str, ...] = ()
+    streams_max: int = 4_294_967_295
+    keepalive_min_time_ms: int = 5_000
+    keepalive_interval_ms: int = 7_200_000
+    keepalive_timeout_ms: int = 20_000
+    pre_vote: bool = True
+    sync: bool = True
+    max_snapshots: int = 5
+    max_wals: int = 5
+    enable_pprof: bool = False
+    enable_gateway: bool = True

@@ -1,0 +1,134 @@
+"""Work on the whole backend: rewriting it without holes, sending it away as a bbolt file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from corum.backend import schema
+from corum.backend.bbolt import Image, Source
+from corum.server.streaming import SnapshotStream
+from corum.values import NS_PER_MS
+
+if TYPE_CHECKING:
+    from corum.server.node import Node
+
+DOWNLOADS_MAX: Final = 16
+"""Snapshots being sent at once; each holds a view of the backend."""
+
+
+class Defragmentation:
+    """One rewrite at a time; commits wait meanwhile, reads and writes go on."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._waiting: list[Callable[[BaseException | None], None]] = []
+        self._job: Any = None
+        self._swap = False
+
+    def start(self, done: Callable[[BaseException | None], None]) -> None:
+        """Rewrite; `done(error or None)`. A second call waits for the first one's end."""
+        self._waiting.append(done)
+
+    def step(self) -> None:
+        """Once per turn: begin when no commit is under way, swap files when no view is open."""
+        if not self._waiting:
+            return
+        backend, commits = self._node.backend, self._node.commits
+        if self._job is None:
+            if commits.in_flight:
+                commits.paused = True
+                return
+            job = backend.defragment()
+            if job is None:
+                return
+            commits.paused = True
+            self._job = job
+            self._node.ports.jobs.start(job.run, self._rewritten)
+        elif self._swap and backend.defragmented(self._job):
+            self._finish(None)
+
+    def _rewritten(self, result: Any) -> None:
+        if isinstance(result, BaseException):
+            self._node.backend.defragmented(self._job)
+            self._finish(result)
+        else:
+            self._swap = True
+
+    def _finish(self, error: BaseException | None) -> None:
+        self._job, self._swap = None, False
+        self._node.commits.paused = False
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
+            done(error)
+
+    @property
+    def active(self) -> bool:
+        """Does the loop have to come back soon?"""
+        return bool(self._waiting)
+
+
+class Downloads:
+    """Snapshots on their way to clients."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._streams: dict[int, SnapshotStream] = {}
+
+    def send_to_client(self, call: int) -> None:
+        """Begin to send the backend as it is now."""
+        node = self._node
+        view = node.backend.view()
+
+        def open_image() -> tuple[Image, Callable[[], None]]:
+            return image_of(view), view.close
+
+        stream = SnapshotStream(
+            call,
+            open_image,
+            node.config.cluster_version if node.config.reports_storage else "",
+            node.out,
+            node.ports.jobs,
+            lambda done: self._finished(done, view),
+        )
+        self._streams[call] = stream
+        stream.start()
+
+    def _finished(self, call: int, view: Any) -> None:
+        self._streams.pop(call, None)
+        view.close()
+
+    def blocked(self, call: int) -> bool:
+        """The call's queue is over its mark; False when it is no download."""
+        stream = self._streams.get(call)
+        if stream is None:
+            return False
+        stream.blocked()
+        return True
+
+    def writable(self, call: int) -> bool:
+        """The call's queue has room again; False when it is no download."""
+        stream = self._streams.get(call)
+        if stream is None:
+            return False
+        stream.writable()
+        return True
+
+    def cancel(self, call: int) -> None:
+        """The call is gone."""
+        stream = self._streams.get(call)
+        if stream is not None:
+            stream.cancel()
+
+
+def image_of(view: Any) -> Image:
+    """The bbolt file of a view: etcd's buckets, ours left out."""
+    return Image(
+        [
+            Source(name.encode(), lambda name=name: view.bucket(name).scan())
+            for name in schema.ETCD_BUCKETS
+        ]
+    )
+
+
+DEFRAGMENT_POLL_NS: Final = 10 * NS_PER_MS

@@ -1,0 +1,156 @@
+"""What a member says of itself and its cluster through the log: attributes, versions, downgrades."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from corum import errors
+from corum.backend import schema
+from corum.pb import membershippb, rpc
+from corum.server import operations as op
+from corum.values import NS_PER_S
+
+if TYPE_CHECKING:
+    from corum.server.node import Node
+
+RETRY_NS: Final = 2 * NS_PER_S
+_VERSION: Final = re.compile(r"(\d+)\.(\d+)(?:\.0)?$")
+
+
+class Versions:
+    """Publishes until it is known, decides the cluster version when leading, runs downgrade jobs."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._next_ns = 0
+        self.published = False
+
+    def tick(self, now_ns: int) -> None:
+        """Propose what the list does not say yet; again every 2 s until it does."""
+        node = self._node
+        if now_ns < self._next_ns or not node.leader or node.stopping:
+            return
+        config, me = node.config, node.members.me
+        if me is None:
+            return
+        if me.name != config.name or me.client_urls != list(config.client_urls):
+            self._next_ns = now_ns + RETRY_NS
+            self._publish()
+        if node.is_leader and node.members.version is None:
+            self._next_ns = now_ns + RETRY_NS
+            self._set_version(config.cluster_version)
+
+    def _publish(self) -> None:
+        config = self._node.config
+        request = membershippb.ClusterMemberAttrSetRequest(
+            member_ID=self._node.members.local,
+            member_attributes=membershippb.Attributes(
+                name=config.name, client_urls=config.client_urls
+            ),
+        )
+        self._node.propose_own(
+            op.CLUSTER_MEMBER_ATTR_SET, request.SerializeToString(), request, self._was_published
+        )
+
+    def _was_published(self, _: Any, result: Any) -> None:
+        if not isinstance(result, BaseException):
+            self.published = True
+            self._node.ports.published()
+
+    def _set_version(self, version: str) -> None:
+        request = membershippb.ClusterVersionSetRequest(ver=version)
+        self._node.propose_own(op.CLUSTER_VERSION_SET, request.SerializeToString(), request)
+
+    # ---- applied
+
+    def apply_attributes(self, request: Any) -> bytes:
+        """A member's name and client URLs."""
+        attributes = request.member_attributes
+        self._store(
+            self._node.members.set_attributes(
+                request.member_ID, attributes.name, list(attributes.client_urls)
+            )
+        )
+        return b""
+
+    def apply_version(self, request: Any) -> bytes:
+        """The cluster's version; from 3.6 on the storage's follows."""
+        node = self._node
+        first = node.members.version is None
+        self._store(node.members.set_version(request.ver))
+        if node.config.reports_storage:
+            node.backend.put(schema.META, schema.STORAGE_VERSION, request.ver.encode())
+        node.ports.transition(
+            "info",
+            "set initial cluster version" if first else "updated cluster version",
+            **{"cluster-id": f"{node.members.cluster:x}", "local-member-id": f"{node.members.local:x}"},
+            **{"cluster-version": _minor(request.ver)},
+        )
+        return b""
+
+    def apply_downgrade(self, request: Any) -> bytes:
+        """A downgrade job begins or ends."""
+        target = request.ver if request.enabled else None
+        self._store(self._node.members.set_downgrade(target))
+        return b""
+
+    def _store(self, writes: Any) -> None:
+        backend = self._node.backend
+        for bucket, key, row in writes:
+            if row is None:
+                backend.delete(bucket, key)
+            else:
+                backend.put(bucket, key, row)
+
+    # ---- downgrade
+
+    def downgrade(self, request: Any, done: Callable[[Any], None]) -> None:
+        """VALIDATE, ENABLE or CANCEL; `done(cluster version or error)`."""
+        try:
+            version = self._checked(request)
+        except errors.EtcdError as error:
+            done(error)
+            return
+        if request.action == rpc.DowngradeRequest.VALIDATE:
+            done(version)
+            return
+        enable = request.action == rpc.DowngradeRequest.ENABLE
+        change = membershippb.DowngradeInfoSetRequest(
+            enabled=enable, ver=_parsed(request.version) + ".0" if enable else ""
+        )
+        self._node.propose_own(
+            op.DOWNGRADE_INFO_SET,
+            change.SerializeToString(),
+            change,
+            lambda _, result: done(result if isinstance(result, BaseException) else version),
+        )
+
+    def _checked(self, request: Any) -> str:
+        members = self._node.members
+        version = members.version
+        if request.action == rpc.DowngradeRequest.CANCEL:
+            if members.downgrade_target is None:
+                raise errors.NO_INFLIGHT_DOWNGRADE()
+            return version or ""
+        target = _parsed(request.version)
+        if version is None:
+            raise errors.CLUSTER_VERSION_UNAVAILABLE()
+        major, minor = (int(n) for n in version.split(".")[:2])
+        if target != f"{major}.{minor - 1}":
+            raise errors.INVALID_DOWNGRADE_TARGET_VERSION()
+        if members.downgrade_target is not None:
+            raise errors.DOWNGRADE_IN_PROCESS()
+        return version
+
+
+def _parsed(text: str) -> str:
+    found = _VERSION.match(text)
+    if found is None:
+        raise errors.WRONG_DOWNGRADE_VERSION_FORMAT()
+    return f"{int(found[1])}.{int(found[2])}"
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])

@@ -1,0 +1,99 @@
+"""Configuration changes: proposed with a JSON context, checked and applied in log order (peer-wire §7)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from corum import errors
+from corum.backend import schema
+from corum.membership.members import Member, Writes
+from corum.pb import raftpb
+from corum.raft import ConfChange, ConfChangeType, ConfState, Entry, EntryType
+from corum.server.proposals import Answer
+from corum.values import MemberId
+
+if TYPE_CHECKING:
+    from corum.server.node import Node
+
+
+class Reconfiguration:
+    """One change at a time, as etcd proposes them."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.conf_state = ConfState()
+
+    def propose(
+        self, kind: int, member: int, context: bytes, call: Any, answer: Answer | None
+    ) -> None:
+        """Have the cluster change; `answer(call, None or error)` once it is applied here."""
+        node = self._node
+        request_id, _ = node.proposals.ids.next()
+        change = raftpb.ConfChange(id=request_id, type=kind, node_id=member)  # type: ignore[arg-type]
+        if context:
+            change.context = context
+        data = change.SerializeToString()
+        entry = Entry(0, 0, EntryType.CONF_CHANGE, data)
+        node.proposals.add_entry(entry, request_id, change, call, node.now_ns, answer)
+
+    def apply(self, entry: Entry) -> None:
+        """Check the change against the list as it is now; a refused one becomes a no-op."""
+        node = self._node
+        change = raftpb.ConfChange.FromString(entry.data)
+        waiter = node.proposals.waiting.pop(change.id, None)
+        error: errors.EtcdError | None = None
+        target = change.node_id
+        try:
+            writes = self._change(change)
+        except errors.EtcdError as refused:
+            error, writes, target = refused, [], 0
+        raft_change = ConfChange(ConfChangeType(change.type), target, change.context, change.id)
+        self.conf_state = node.raft.apply_conf_change(raft_change)
+        if entry.index > node.consistent_index:
+            self._store(writes)
+        if error is None:
+            node.membership_changed(change.type, change.node_id)
+        if waiter is not None and waiter[4] is not None:
+            waiter[4](waiter[1], error)
+
+    def _store(self, writes: Writes) -> None:
+        backend = self._node.backend
+        for bucket, key, row in writes:
+            if row is None:
+                backend.delete(bucket, key)
+            else:
+                backend.put(bucket, key, row)
+        backend.put(schema.META, schema.CONF_STATE, conf_state_json(self.conf_state))
+
+    def _change(self, change: Any) -> Writes:
+        """Raises what forbids it (etcd: `ValidateConfigurationChange`)."""
+        members = self._node.members
+        kind = change.type
+        if kind == raftpb.ConfChangeRemoveNode:
+            members.get(change.node_id)
+            return members.remove(change.node_id)
+        member = Member.from_json(change.context)
+        if kind == raftpb.ConfChangeUpdateNode:
+            members.check_update(member)
+            return members.update(member)
+        if json.loads(change.context).get("isPromote"):
+            members.check_promote(change.node_id)
+            return members.promote(change.node_id)
+        member.is_learner = kind == raftpb.ConfChangeAddLearnerNode
+        known = members.by_id.get(MemberId(change.node_id))
+        if known is not None and self._node.replaying:
+            return []  # the backend was ahead of the log that is being replayed
+        members.check_add(member)
+        return members.add(member)
+
+
+def conf_state_json(state: ConfState) -> bytes:
+    """The form of bucket meta's `confState`."""
+    raw: dict[str, Any] = {"voters": list(state.voters)}
+    for name in ("learners", "voters_outgoing", "learners_next"):
+        ids = getattr(state, name)
+        if ids:
+            raw[name] = list(ids)
+    raw["auto_leave"] = state.auto_leave
+    return json.dumps(raw, separators=(",", ":")).encode()

@@ -1,0 +1,78 @@
+"""When the log is cut short: a `.snap` file every `--snapshot-count` applied entries (peer-wire §10).
+
+Order, each step durable before the next: the backend covers the index; the `.snap` file; the log's
+snapshot record. Then old segments are released and entries older than the catch-up window forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from corum.raft import Snapshot
+
+if TYPE_CHECKING:
+    from corum.server.node import Node
+
+
+class SnapshotKeeper(Protocol):
+    """Where snapshots are kept."""
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Worker thread: write and sync the file. Raises OSError."""
+        ...
+
+    def record(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
+        """Note it in the log and release segments; `done` when that is durable."""
+        ...
+
+
+class Snapshotting:
+    """One snapshot at a time."""
+
+    def __init__(self, node: Node, keeper: SnapshotKeeper) -> None:
+        self._node = node
+        self._keeper = keeper
+        self._busy = False
+        self.last_index = node.raft_storage.snapshot().index
+
+    def step(self) -> None:
+        """After entries were applied."""
+        node = self._node
+        if self._busy or node.applied_index - self.last_index <= node.config.snapshot_count:
+            return
+        self._busy = True
+        index, term = node.applied_index, node.applied_term
+        conf_state = node.reconfiguration.conf_state
+        snapshot = Snapshot(index, term, conf_state, node.v2_snapshot())
+        node.ports.transition(
+            "info",
+            "triggering snapshot",
+            **{"local-member-id": f"{node.members.local:x}", "local-member-applied-index": index},
+        )
+        node.commits.when_durable(
+            index,
+            lambda: node.ports.jobs.start(
+                lambda: self._keeper.save(snapshot), lambda result: self._saved(snapshot, result)
+            ),
+        )
+
+    def _saved(self, snapshot: Snapshot, result: object) -> None:
+        node = self._node
+        if isinstance(result, BaseException):
+            self._busy = False
+            node.ports.transition("warn", "failed to save snapshot", error=str(result))
+            return
+        node.ports.transition("info", "saved snapshot", **{"snapshot-index": snapshot.index})
+        self._keeper.record(snapshot, lambda: self._recorded(snapshot))
+
+    def _recorded(self, snapshot: Snapshot) -> None:
+        node = self._node
+        storage = node.raft_storage
+        storage.create_snapshot(snapshot.index, snapshot.conf_state, snapshot.data)
+        self.last_index = snapshot.index
+        self._busy = False
+        keep_from = snapshot.index - node.config.snapshot_catchup_entries
+        if keep_from > storage.first_index():
+            storage.compact(keep_from)
+            node.ports.transition("info", "compacted Raft logs", **{"compact-index": keep_from})
