@@ -286,6 +286,10 @@ class StepPeerNotFound(RaftError):
     """An answer from somebody who is not in the configuration."""
 
 
+class MessageInvalid(RaftError):
+    """A message that no correct member sends."""
+
+
 class ConfChangeRefused(RaftError):
     """The change does not lead from the present configuration to a valid one."""
 

@@ -26,7 +26,6 @@ from corum.raft.conf_entry import encode
 from corum.raft.messages import (
     APPEND_THREAD,
     APPLY_THREAD,
-    ENTRY_OVERHEAD_BYTES,
     NO_MEMBER,
     ConfChange,
     ConfChangeV2,
@@ -35,7 +34,6 @@ from corum.raft.messages import (
     HardState,
     Message,
     MessageType,
-    ProposalDropped,
     ReadState,
     Role,
     RoleChange,
@@ -43,7 +41,6 @@ from corum.raft.messages import (
     SoftState,
     StepLocalMessage,
     StepPeerNotFound,
-    payload_bytes,
 )
 from corum.raft.raft import Raft
 from corum.values import value
@@ -51,8 +48,8 @@ from corum.values import value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corum.raft.config import Config
     from corum.raft.confchange import Configuration
+    from corum.raft.config import Config
     from corum.raft.progress import Progress
     from corum.raft.storage import LogStorage
 
@@ -172,7 +169,9 @@ class RawNode:
         raft = self.raft
         raft.step(Message(MessageType.PROP, sender=raft.id, entries=entries))
 
-    def propose_conf_change(self, change: ConfChange | ConfChangeV2, request: object = None) -> Entry:
+    def propose_conf_change(
+        self, change: ConfChange | ConfChangeV2, request: object = None
+    ) -> Entry:
         """Propose a change of the configuration. Returns the entry. Raises ProposalDropped."""
         kind, data = encode(change)
         entry = Entry(type=kind, data=data, request=request)
@@ -238,11 +237,7 @@ class RawNode:
         soft, hard = self._soft_state, self._hard_state
         if raft.leader != soft.leader or raft.role != soft.role:
             return True
-        return (
-            raft.log.committed != hard.commit
-            or raft.term != hard.term
-            or raft.vote != hard.vote
-        )
+        return raft.log.committed != hard.commit or raft.term != hard.term or raft.vote != hard.vote
 
     def ready(self) -> Ready:
         """Take the pending work. Without asynchronous writes, `advance` must come before the next."""

@@ -1,14 +1,14 @@
 """One follower as the leader sees it, and how much may be on the way to it.
 
-    PROBE      its log is not known: one append message per heartbeat or answer
-    REPLICATE  it follows: messages are sent ahead of the answers, up to the inflight limits
-    SNAPSHOT   it needs entries we no longer have: nothing until it has the snapshot
+PROBE      its log is not known: one append message per heartbeat or answer
+REPLICATE  it follows: messages are sent ahead of the answers, up to the inflight limits
+SNAPSHOT   it needs entries we no longer have: nothing until it has the snapshot
 
-              rejection, unreachable                snapshot needed
-    REPLICATE ----------------------> PROBE -------------------------> SNAPSHOT
-        ^                              |  ^                               |
-        +---------- accepted ----------+  +---- transfer ended -----------+
-        +------------------- snapshot (or more) acknowledged -------------+
+          rejection, unreachable                snapshot needed
+REPLICATE ----------------------> PROBE -------------------------> SNAPSHOT
+    ^                              |  ^                               |
+    +---------- accepted ----------+  +---- transfer ended -----------+
+    +------------------- snapshot (or more) acknowledged -------------+
 """
 
 from __future__ import annotations
