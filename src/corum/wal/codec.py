@@ -72,6 +72,8 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     while at < end:
         tag, at = read_varint(data, at)
         kind = tag & 7
+        if tag < 8:
+            raise CodecError("field number 0")
         if kind == 0:
             number, at = read_varint(data, at)
             yield tag >> 3, number

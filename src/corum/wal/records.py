@@ -11,6 +11,7 @@ carries the value so far. A length of 0 ends the segment.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from mmap import mmap
 from struct import Struct
 from typing import Final, NamedTuple
@@ -106,7 +107,7 @@ class Frame(NamedTuple):
     data: bytes
 
 
-@value
+@dataclass(slots=True)
 class Fault:
     """Why reading ended at `offset` before the log did."""
 
@@ -146,8 +147,10 @@ def decode(image: bytes | mmap, crc: int, *, is_last: bool) -> Segment:
         else:
             fault = Fault(wrong.offset, reason)
         end = wrong.offset
-    if fault is not None and fault.torn and (not is_last or _is_flipped(image, fault.offset, crc)):
-        fault = Fault(fault.offset, fault.reason)
+    if fault is None and _is_flipped(image, end, crc):
+        fault = Fault(end, "wal: length field of a record is gone")
+    elif fault is not None and fault.torn:
+        fault.torn = is_last and not _is_flipped(image, fault.offset, crc)
     return Segment(frames[:good], end, crc, fault)
 
 
@@ -170,7 +173,10 @@ def _walk(image: bytes | mmap) -> Iterator[tuple[Frame | Fault, int]]:
                 yield Fault(at, "wal: length field of a record is gone"), at
             return
         length = field & _LENGTH_MASK
-        padding = field >> 56 & 7 if field >> 63 else 0
+        if field != length | _PADDED[length & 7]:
+            yield Fault(at, "wal: length field of a record is damaged"), at
+            return
+        padding = -length & 7
         start, stop = at + FRAME_ALIGN, at + FRAME_ALIGN + length
         if stop + padding > size:
             yield Fault(at, "unexpected EOF", torn=True), at
@@ -197,6 +203,8 @@ def _parse(record: bytes) -> tuple[int, int, bytes]:
             if at + size == len(record):
                 return record[1], crc, record[at:]
     numbers, parts = numbers_and_bytes(record)
+    if not numbers.keys() <= {1, 2} or not parts.keys() <= {3}:
+        raise CodecError("unknown field")  # so that a wrong length cannot swallow what follows
     return numbers.get(1, 0), numbers.get(2, 0), parts.get(3, b"")
 
 
@@ -240,22 +248,27 @@ def _has_zero_sector(image: bytes | mmap, offset: int) -> bool:
 
 
 def _is_flipped(image: bytes | mmap, offset: int, crc: int) -> bool:
-    """Whether one wrong bit in the length field is what makes the record at `offset` look torn.
+    """Whether one wrong bit in the length field is why the log seems to end or tear at `offset`.
 
-    A length that reaches into the zeros behind the log would pass for a torn write, and repairing
-    that would drop synced records. If the record is whole under a length that differs in one bit,
-    it is damage. (etcd takes it for torn.)
+    A length of 0 passes for the end, one that reaches into the zeros behind the log for a torn
+    write, and repairing that would drop synced records. If the record is whole under a length that
+    differs in one bit, it is damage. (etcd goes on without what follows.)
     """
+    start = offset + FRAME_ALIGN
+    if not any(image[start : start + FRAME_ALIGN]):
+        return False  # no record begins here
     field: int = _U64.unpack_from(image, offset)[0]
     for bit in range(56):
         length = (field ^ 1 << bit) & _LENGTH_MASK
-        start = offset + FRAME_ALIGN
-        if not 4 < length <= len(image) - start:
+        if not 4 <= length <= len(image) - start:
             continue
         try:
             kind, claimed, data = _parse(image[start : start + length])
         except CodecError:
             continue
-        if METADATA <= kind <= SNAPSHOT and kind != CRC and crc32c(data, crc) == claimed:
+        if not METADATA <= kind <= SNAPSHOT:
+            continue
+        begins_log = kind == CRC and offset == 0 and crc == 0
+        if begins_log or claimed == (crc if kind == CRC else crc32c(data, crc)):
             return True
     return False
