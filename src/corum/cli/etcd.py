@@ -72,7 +72,7 @@ def _run(settings: Config, words: Sequence[str]) -> int:
             "environment variables will be ignored if provided"
         )
         _log.info(text, path=settings.config_file)
-    from corum.server import daemon
+    from corum.member import daemon
 
     return daemon.run(settings)
 

@@ -7,19 +7,26 @@ from the backend.
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from corum.backend import schema
 from corum.backend.backend import Backend
 from corum.membership import bootstrap
 from corum.membership.members import Member, Members
 from corum.pb import etcdserver, raftpb
-from corum.raft import CONF_CHANGE, Entry, HardState, MemoryStorage
+from corum.raft import Entry, EntryType, HardState, MemoryStorage
 from corum.values import ClusterId, MemberId, value
-from corum.wal import SEGMENT_BYTES, DataDir, SnapshotFiles, Wal, WalSnapshot, WalTorn, repair
+from corum.wal import (
+    SEGMENT_BYTES,
+    DataDir,
+    SnapshotFiles,
+    Wal,
+    WalSnapshot,
+    WalTorn,
+    repair,
+    valid_snapshots,
+)
 
 
 @value
@@ -46,9 +53,8 @@ def first_entries(first: bootstrap.FirstList) -> tuple[HardState, list[Entry]]:
         change = raftpb.ConfChange(
             type=raftpb.ConfChangeAddNode, node_id=member.id, context=member.to_json()
         )
-        entry = Entry(change.SerializeToString())
-        entry.term, entry.index, entry.type = 1, index, CONF_CHANGE
-        entries.append(entry)
+        data = change.SerializeToString()
+        entries.append(Entry(1, index, EntryType.CONF_CHANGE, data))
     return HardState(term=1, vote=0, commit=len(entries)), entries
 
 
@@ -69,8 +75,6 @@ def create(data: DataDir, first: bootstrap.FirstList, segment_bytes: int = SEGME
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    import os
-
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
@@ -91,7 +95,8 @@ def restart(data: DataDir, backend: Backend, segment_bytes: int = SEGMENT_BYTES)
 
     Raises WalError (damaged, missing or locked files), BackendError.
     """
-    start, snapshot = SnapshotFiles(data.snap).newest_for(data.wal)
+    snapshot = SnapshotFiles(data.snap).newest(valid_snapshots(data.wal))
+    start = WalSnapshot(snapshot.index, snapshot.term) if snapshot else WalSnapshot()
     try:
         wal = Wal.open(data.wal, start, segment_bytes=segment_bytes)
     except WalTorn:

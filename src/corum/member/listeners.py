@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from corum._transport import Listener, ServerTls, Transport
+if TYPE_CHECKING:
+    from corum._transport import Listener, ServerTls, Transport
 
 
 def bind_url(url: str) -> str:

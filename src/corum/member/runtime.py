@@ -12,6 +12,7 @@ import gc
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,8 +98,12 @@ class Runtime:
             ),
             storage,
         )
+        told = settings.node
+        if not told.client_urls:
+            urls = tuple(f"http://{address}" for address in self.addresses)
+            told = replace(told, client_urls=urls)
         self.node = Node(
-            settings.node,
+            told,
             self,
             raft,
             storage,

@@ -17,6 +17,7 @@ from corum.raft import (
     HardState,
     MemoryStorage,
     Message,
+    MessageType,
     ProposalDropped,
     RawNode,
     ReadState,
@@ -30,6 +31,9 @@ LONE_ENTRIES_MAX: Final = 1
 """Entries in a write that the loop does itself instead of handing it to the log thread."""
 LONE_STREAK: Final = 2
 """Such batches in a row before the short path is taken: the next client may be on its way."""
+
+
+NOTHING: Final = Message(MessageType.STORAGE_APPEND)
 
 
 class Log(Protocol):
@@ -78,6 +82,8 @@ class Driver:
         self._in_flight: deque[tuple[int, Message]] = deque()
         self._token = 0
         self._streak = 0
+        self._unsaved: HardState | None = None
+        """A commit index that travels with the next write (etcd writes it at once, unsynced)."""
 
     @property
     def busy(self) -> bool:
@@ -97,6 +103,14 @@ class Driver:
             return  # a record of ours that Raft does not know of
         _, message = self._in_flight.popleft()
         self._durable(message)
+
+    def flush_state(self) -> None:
+        """Write the commit index that waits for company: a snapshot record must not run ahead."""
+        if self._unsaved is not None:
+            state, self._unsaved = self._unsaved, None
+            self._token += 1
+            if self._log.write(self._token, state, [], False):
+                self._in_flight.append((self._token, NOTHING))
 
     def pump(self, proposals: Proposals) -> None:
         """Propose what is queued (unless a write is under way) and do what follows."""
@@ -143,9 +157,13 @@ class Driver:
     def _append(self, message: Message) -> None:
         """Persist what a STORAGE_APPEND holds, then deliver its responses."""
         entries = list(message.entries)
-        state = hard_state_of(message)
+        state = hard_state_of(message) or self._unsaved
         if message.snapshot is not None:
             self._machine.apply_snapshot(message.snapshot)
+        elif not entries and not message.responses:
+            self._unsaved = state  # a new commit index alone: nothing depends on it
+            return
+        self._unsaved = None
         lone = (
             len(entries) <= LONE_ENTRIES_MAX
             and not self._in_flight

@@ -35,7 +35,7 @@ class Versions:
         config, me = node.config, node.members.me
         if me is None:
             return
-        if me.name != config.name or me.client_urls != list(config.client_urls):
+        if not self.published:
             self._next_ns = now_ns + RETRY_NS
             self._publish()
         if node.is_leader and node.members.version is None:

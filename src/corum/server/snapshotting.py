@@ -64,6 +64,7 @@ class Snapshotting:
             node.ports.transition("warn", "failed to save snapshot", error=str(result))
             return
         node.ports.transition("info", "saved snapshot", **{"snapshot-index": snapshot.index})
+        node.driver.flush_state()
         self._keeper.record(snapshot, lambda: self._recorded(snapshot))
 
     def _recorded(self, snapshot: Snapshot) -> None:
