@@ -1,7 +1,7 @@
 """The JSON gateway: which path is which RPC, and JSON <-> protobuf. Pure; it sends nothing.
 
-`find` a method, `decode` the body into the request's bytes, call the RPC as a gRPC client would, and
-`encode` its answer; streams are lines of `{"result":...}`. Shapes follow `--emulate-version`:
+`find` a method, `decode` the body into the request's bytes, call the RPC as a gRPC client would,
+and `encode` its answer; streams are lines of `{"result":...}`. Shapes follow `--emulate-version`:
 error bodies, statuses and refusals of etcd up to 3.5 differ from those since 3.6.
 """
 

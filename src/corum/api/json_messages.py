@@ -86,6 +86,8 @@ def values(body: bytes, limit: int | None = None) -> list[Any]:
         raise _bad(_syntax_error(error)) from None
     except UnicodeDecodeError:
         raise _bad("proto: syntax error (line 1:1): invalid UTF-8") from None
+    except ValueError as error:  # a number with more digits than Python converts
+        raise _bad(f"proto: syntax error: {error}") from None
     except RecursionError:
         raise _bad("proto: exceeded maximum recursion depth") from None
 
@@ -194,9 +196,9 @@ def _value_reader(field: Any) -> Callable[[Any], Any]:
         return found
 
     def read_number(found: Any) -> int:
-        if (
-            isinstance(found, str) and found.isascii() and found.removeprefix("-").isdecimal()
-        ) or (isinstance(found, float) and found.is_integer()):
+        if (isinstance(found, str) and found.isascii() and found.removeprefix("-").isdecimal()) or (
+            isinstance(found, float) and found.is_integer()
+        ):
             found = int(found)
         if not isinstance(found, int) or isinstance(found, bool):
             raise refuse(found)
