@@ -1,0 +1,184 @@
+"""From figures to docs/benchmarks.md and its plots: medians, ratios, goals met and missed."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import plots
+from loads import NEWEST, OLD, OURS, SCENES, Goal, Load
+
+SERIES = (OLD, NEWEST, OURS)
+UNITS = {
+    "rate": "/s",
+    "p50_us": " µs",
+    "p99_us": " µs",
+    "max_us": " µs",
+    "cpu_us": " µs CPU",
+    "rss_mib": " MiB",
+    "ready_ms": " ms",
+}
+LOADS = {load.name: load for scene in SCENES for load in scene.loads if load.measured}
+Medians = dict[str, dict[str, dict[str, float]]]  # load -> program -> figure
+
+
+def medians(results: dict[str, dict[str, list[dict[str, float]]]]) -> Medians:
+    found: Medians = {}
+    for load, by_program in results.items():
+        for program, runs in by_program.items():
+            for figure in runs[0] if runs else ():
+                values = [run[figure] for run in runs if figure in run]
+                found.setdefault(load, {}).setdefault(program, {})[figure] = statistics.median(
+                    values
+                )
+    return found
+
+
+def met(
+    goal: Goal, mine: dict[str, float], others: dict[str, dict[str, float]]
+) -> tuple[bool, float] | None:
+    """Whether the goal is met, and the ratio (or figure) it was judged by; None without figures."""
+    if goal.figure not in mine:
+        return None
+    value = mine[goal.figure]
+    if goal.against is not None:
+        other = others.get(goal.against, {}).get(goal.figure)
+        if not other:
+            return None
+        value /= other
+    return (value >= goal.bound if goal.sign == ">=" else value <= goal.bound), value
+
+
+def shown(value: float | None, figure: str) -> str:
+    return "" if value is None else plots.number(value) + UNITS.get(figure, "")
+
+
+def goals_table(found: Medians) -> list[str]:
+    lines = ["| load | figure | against | goal | measured | |", "|---|---|---|---|---|---|"]
+    for name, load in LOADS.items():
+        by_program = found.get(name, {})
+        for goal in load.goals:
+            judged = met(goal, by_program.get(OURS, {}), by_program)
+            against = goal.against or ""
+            unit = " x" if goal.against else UNITS[goal.figure]
+            bound = f"{goal.sign} {plots.number(goal.bound)}{unit}"
+            if judged is None:
+                lines.append(
+                    f"| {load.title} | {goal.figure} | {against} | {bound} | | not measured |"
+                )
+                continue
+            good, value = judged
+            measured = f"{value:.2f} x" if goal.against else shown(value, goal.figure)
+            verdict = "met" if good else "**missed**"
+            lines.append(
+                f"| {load.title} | {goal.figure} | {against} | {bound} | {measured} | {verdict} |"
+            )
+    return lines
+
+
+def figures_table(found: Medians) -> list[str]:
+    lines = [
+        "| load | figure | Go 3.5.1 | Go newest | corum | corum / 3.5.1 | corum / newest |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, load in LOADS.items():
+        by_program = found.get(name, {})
+        for figure in figures_of(load):
+            values = [by_program.get(program, {}).get(figure) for program in SERIES]
+            if not any(values):
+                continue
+            cells = [shown(value, figure) for value in values]
+            mine = values[2]
+            cells += [f"{mine / other:.2f}" if mine and other else "" for other in values[:2]]
+            title = load.title if figure == load.main else ""
+            lines.append(f"| {title} | {figure} | {' | '.join(cells)} |")
+    return lines
+
+
+def figures_of(load: Load) -> list[str]:
+    wanted = [load.main]
+    if load.kind in ("loadgen", "hold"):
+        wanted += ["rate", "p50_us", "p99_us", "max_us", "cpu_us", "rss_mib"]
+    elif load.kind == "check-perf":
+        wanted += ["max_us"]
+    return list(dict.fromkeys(wanted))
+
+
+def draw(found: Medians, folder: Path) -> list[str]:
+    """Write the plots that there are figures for; their file names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+
+    def chart(file: str, title: str, figure: str, names: list[str]) -> None:
+        groups = {
+            LOADS[name].title: {
+                program: by[program][figure] for program in SERIES if figure in by.get(program, {})
+            }
+            for name in names
+            if (by := found.get(name))
+        }
+        if any(groups.values()):
+            (folder / file).write_text(plots.bars(title, groups, SERIES))
+            written.append(file)
+
+    puts = [name for name in LOADS if name.startswith("put-")]
+    busy = [n for n, load in LOADS.items() if load.kind == "loadgen" and n != "watch-latency"]
+    memory = [name for name, load in LOADS.items() if load.main == "rss_mib"]
+    starts = [name for name, load in LOADS.items() if load.main == "ready_ms"]
+    reads = ["range-1", "range-1-s", "mixed", "txn"]
+    chart("puts.svg", "Puts per second", "rate", puts)
+    chart("reads.svg", "Reads and transactions per second", "rate", reads)
+    chart("latency.svg", "99th percentile of a put, µs", "p99_us", puts)
+    chart("cpu.svg", "Server CPU per request, µs", "cpu_us", [*puts, *reads])
+    chart("memory.svg", "Resident memory, MiB", "rss_mib", memory)
+    chart("start.svg", "Exec to ready, ms", "ready_ms", starts)
+    values, fine = {}, {}
+    for name in busy:
+        goal = next(
+            (g for g in LOADS[name].goals if g.figure == "rate" and g.against == NEWEST), None
+        )
+        judged = goal and met(goal, found.get(name, {}).get(OURS, {}), found.get(name, {}))
+        if judged:
+            fine[LOADS[name].title], values[LOADS[name].title] = judged
+    if values:
+        title = "Throughput over the newest Go etcd's"
+        (folder / "ratios.svg").write_text(plots.ratios(title, values, fine))
+        written.insert(0, "ratios.svg")
+    return written
+
+
+def write(page: Path, data: dict[str, Any]) -> None:
+    found = medians(data["results"])
+    machine, versions = data["machine"], data["versions"]
+    rounds = max((len(runs) for by in data["results"].values() for runs in by.values()), default=0)
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench`; do not edit.",
+        "Go etcd and corum run alternately on fresh data directories of the same file system.",
+        "The load comes from one neutral program on etcd's own Go client "
+        "(`benchmarks/go/loadgen`), on the same cores.",
+        f"Figures are medians of {rounds} round{'s' * (rounds != 1)}; "
+        "CPU is the server's user and system time per request, children included.",
+        "",
+        f"Machine: {machine['cpu']}, {machine['memory']} memory, Linux {machine['kernel']}, "
+        f"Python {machine['python']}; {machine['date']}.",
+        "Programs: " + ", ".join(f"{name} = {version}" for name, version in versions.items()) + ".",
+        "",
+    ]
+    lines += [
+        f"![{file.removesuffix('.svg')}](plots/{file})"
+        for file in draw(found, page.parent / "plots")
+    ]
+    lines += [
+        "",
+        "## Goals",
+        "",
+        *goals_table(found),
+        "",
+        "## Figures",
+        "",
+        *figures_table(found),
+        "",
+    ]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join(lines))
