@@ -105,7 +105,7 @@ def times(recorded: str) -> tuple[int, int | None]:
 
 def theirs(port: int, step_: Step, timeout_s: float = 10) -> Answer:
     """What a daemon on this port answers; an empty body when a wait does not end in time."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     target = "/v2/keys" + quote(step_.path)
     encoded = urlencode(step_.form)
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -115,6 +115,8 @@ def theirs(port: int, step_: Step, timeout_s: float = 10) -> Answer:
         connection.request(step_.verb, target, encoded, headers)
     try:
         answer = connection.getresponse()
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout_s)
         try:
             body = answer.read().decode()
         except TimeoutError:
