@@ -161,4 +161,4 @@ def test_go_checks_our_file(go_tools: Path, tmp_path: Path) -> None:
         subprocess.run([*status, str(path)], capture_output=True, text=True, check=True).stdout
         for path in (ours, theirs)
     ]
-    assert [text.split(", ")[:3] for text in told] == [["5823f701", "464", "2481"]] * 2
+    assert [text.split(", ")[:3] for text in told] == [["1d07b90", "464", "2481"]] * 2
