@@ -6,7 +6,7 @@ everything, so they run in a worker on a view.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Final
 
@@ -29,8 +29,7 @@ def _table() -> list[int]:
     return table
 
 
-def _crc32c_slow(data: bytes, crc: int = 0) -> int:
-    table = _table()
+def _crc32c_slow(data: bytes, crc: int = 0, table: Sequence[int] = tuple(_table())) -> int:
     crc ^= 0xFFFFFFFF
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)

@@ -6,7 +6,8 @@ a `RangeJob` on a view). Results are the stored KeyValue bytes, to be spliced in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from corum import errors
@@ -70,6 +71,12 @@ class RangeOptions:
     max_mod_revision: int = 0
     min_create_revision: int = 0
     max_create_revision: int = 0
+
+    @property
+    def plain(self) -> bool:
+        """In key order and without filters, so it can be answered as it is read."""
+        in_order = self.sort_order != DESCEND and self.sort_target == BY_KEY
+        return in_order and not self.filtered
 
     @property
     def filtered(self) -> bool:
@@ -203,21 +210,19 @@ class ReadView:
         OverBudget rather than look at more than about so many keys.
         """
         current = self.revision
-        revision = options.revision
-        if revision > 0:
-            self.check_revision(revision)
-        at = revision if 0 < revision < current else 0
-        if not end:
+        at = self._checked(options.revision)
+        if not end and not (options.filtered or options.count_only or options.keys_only):
             kv = self.kv_at(key, at) if at else self.get(key)
-            rows = [] if kv is None else [kv]
-            if options is EVERYTHING or kv is None:
-                return RangeResult(rows, len(rows), False, current)
+            kvs = [] if kv is None else [kv]
+            return RangeResult(kvs, len(kvs), False, current)
         start, stop = bounds(key, end)
-        whole = options.sort_order != NONE or options.filtered
         if options.count_only:
-            found: list[Row] = []
             count = total if total is not None else self._count(start, stop, at, budget)
             return RangeResult([], count, False, current)
+        if options.plain and options.limit <= 0:
+            kvs = list(chain.from_iterable(self._chunks(start, stop, options, at, budget)))
+            return RangeResult(kvs, len(kvs), False, current)
+        whole = options.sort_order != NONE or options.filtered
         wanted = 0 if whole or options.limit <= 0 else options.limit + 1
         found, rest = self._select(start, stop, at, wanted, budget)
         count = len(found)
@@ -229,6 +234,12 @@ class ReadView:
             found = _filtered(found, options)
         kvs, more = self._finish(found, options)
         return RangeResult(kvs, count, more, current)
+
+    def chunks(self, key: bytes, end: bytes, options: RangeOptions) -> Iterator[list[bytes]]:
+        """A range in key order, without limit and filters, about 1,000 KeyValues at a time."""
+        assert options.plain, "sorted or filtered: needs all of it at once"
+        assert options.limit <= 0, f"limit {options.limit}: not a big range"
+        return self._chunks(*bounds(key, end), options, self._checked(options.revision), 0)
 
     def changes_since(self, revision: int, limit: int) -> list[Change]:
         """Changes with main >= `revision` in (main, sub) order; never ends within a revision.
@@ -256,33 +267,60 @@ class ReadView:
 
     # ---- the parts of a range
 
+    def _checked(self, revision: int) -> int:
+        """The past revision to read at, 0 for the present."""
+        if revision <= 0:
+            return 0
+        self.check_revision(revision)
+        return revision if revision < self.revision else 0
+
+    def _alive(
+        self, start: bytes, end: bytes | None, at: int, step: int
+    ) -> tuple[list[Row], bytes | None]:
+        """(key, record) of those of the next `step` keys that are alive at `at`; where to go on."""
+        rows = self.index.range(start, end, step)
+        rest = rows[-1][0] + b"\0" if len(rows) == step else None
+        if at:
+            return self._as_of(rows, at), rest
+        if self.dead:
+            return [row for row in rows if not row[1][DEAD]], rest
+        return rows, rest
+
+    def _chunks(
+        self, start: bytes, end: bytes | None, options: RangeOptions, at: int, budget: int
+    ) -> Iterator[list[bytes]]:
+        """KeyValues in key order. Lists of rows die young: a million tuples at once would keep
+        the garbage collector busy for 100 ms."""
+        rest: bytes | None = start
+        step, looked = min(_CHUNK, budget + 1) if budget else _CHUNK, 0
+        while rest is not None:
+            found, rest = self._alive(rest, end, at, step)
+            looked += step
+            if budget and rest is not None and looked > budget:
+                raise OverBudget
+            if options.keys_only:
+                yield [_header_only(key, record) for key, record in found]
+            else:
+                yield self._fetch(found)
+
     def _select(
         self, start: bytes, end: bytes | None, at: int, limit: int, budget: int
     ) -> tuple[list[Row], bytes | None]:
-        """(key, record) of the first `limit` keys alive at `at`, and where the rest begins."""
+        """Rows of about the first `limit` keys alive at `at` (0 = all); where to go on."""
         found: list[Row] = []
         looked = 0
-        while True:
-            step = _CHUNK
-            if limit:  # some keys may be dead, so never go on in tiny steps
-                step = max(limit - len(found), _STEP_MIN)
+        rest: bytes | None = start
+        while rest is not None and not (limit and len(found) >= limit):
+            # Some keys may be dead, so never go on in tiny steps.
+            step = max(limit - len(found), _STEP_MIN) if limit else _CHUNK
             if budget:
+                if looked > budget:
+                    raise OverBudget
                 step = min(step, budget + 1 - looked)
-            rows = self.index.range(start, end, step)
-            looked += len(rows)
-            if at:
-                found += self._as_of(rows, at)
-            elif self.dead:
-                found += [row for row in rows if not row[1][DEAD]]
-            else:
-                found += rows
-            if len(rows) < step:
-                return found, None
-            start = rows[-1][0] + b"\0"
-            if limit and len(found) >= limit:
-                return found, start
-            if budget and looked > budget:
-                raise OverBudget
+            rows, rest = self._alive(rest, end, at, step)
+            found += rows
+            looked += step
+        return found, rest
 
     def _as_of(self, rows: list[Row], revision: int) -> list[Row]:
         """The rows with the records they had at `revision`, without those not alive then."""
@@ -307,24 +345,20 @@ class ReadView:
     def _count(self, start: bytes, end: bytes | None, at: int, budget: int) -> int:
         if end is None and start <= b"\0" and not at:
             return self.live
-        number, looked = 0, 0
+        number = looked = 0
         rest: bytes | None = start
         while rest is not None:
+            if budget and looked > budget:
+                raise OverBudget
             if at or self.dead:
-                found, rest = self._slice(rest, end, at)
+                rows, rest = self._alive(rest, end, at, _CHUNK)
+                number += len(rows)
                 looked += _CHUNK
             else:
                 found, rest = self.index.count(rest, end, _CHUNK)
+                number += found
                 looked += _CHUNK // _COUNT_DISCOUNT
-            number += found
-            if budget and looked > budget and rest is not None:
-                raise OverBudget
         return number
-
-    def _slice(self, start: bytes, end: bytes | None, at: int) -> tuple[int, bytes | None]:
-        rows = self.index.range(start, end, _CHUNK)
-        alive = self._as_of(rows, at) if at else [row for row in rows if not row[1][DEAD]]
-        return len(alive), rows[-1][0] + b"\0" if len(rows) == _CHUNK else None
 
     def _finish(self, found: list[Row], options: RangeOptions) -> tuple[list[bytes], bool]:
         """Sort, cut and fetch."""

@@ -102,6 +102,17 @@ class RangeJob:
             self._view.close()
         return self.result
 
+    def stream(self) -> Iterator[list[bytes]]:
+        """Worker thread, instead of `run`: the KeyValues of a plain range, chunk by chunk."""
+        count = 0
+        try:
+            for kvs in self._reads.chunks(self._key, self._end, self._options):
+                count += len(kvs)
+                yield kvs
+            self.result = RangeResult([], count, False, self._reads.revision)
+        finally:
+            self._view.close()
+
 
 class Store:
     """See the module's docstring.

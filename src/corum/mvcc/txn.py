@@ -414,9 +414,11 @@ def execute_put(write: Write, request: PutLike) -> PutResult:
     """A put that was checked."""
     key, data, lease = request.key, request.value, request.lease
     if request.ignore_value or request.ignore_lease:
+        # The key was there when this was checked, but a delete "from here on" in the same
+        # transaction may have taken it (see `_check_writes`). Go etcd panics then; we put nothing
+        # in place of what is gone.
         kv = write.get(key)
-        assert kv is not None, f"ignore_value or ignore_lease without a key {key!r}"
-        old = decode_kv(kv)
+        old = KeyValue(key) if kv is None else decode_kv(kv)
         data = old.value if request.ignore_value else data
         lease = old.lease if request.ignore_lease else lease
     prev = write.put(key, data, lease)
