@@ -119,15 +119,15 @@ def _on_timeout_now(raft: Raft, msg: Message) -> None:
 
 def _on_proposal(raft: Raft, msg: Message) -> None:
     if raft.leader == NO_MEMBER:
-        raise ProposalDropped(f"raft proposal dropped: no leader at term {raft.term}")
+        raise ProposalDropped(f"no leader at term {raft.term}")
     if raft.config.disable_proposal_forwarding:
-        raise ProposalDropped(f"raft proposal dropped: not forwarded to leader {raft.leader}")
+        raise ProposalDropped(f"not forwarded to leader {raft.leader}")
     entries = [Entry(type=entry.type, data=entry.data) for entry in msg.entries]
     raft.send(Message(MessageType.PROP, to=raft.leader, sender=msg.sender, entries=entries))
 
 
 def _refuse_proposal(raft: Raft, msg: Message) -> None:
-    raise ProposalDropped(f"raft proposal dropped: no leader at term {raft.term}")
+    raise ProposalDropped(f"no leader at term {raft.term}")
 
 
 def _on_transfer_leader(raft: Raft, msg: Message) -> None:

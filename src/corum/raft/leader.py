@@ -82,11 +82,9 @@ def _on_check_quorum(raft: Raft, msg: Message) -> None:
 
 def _on_proposal(raft: Raft, msg: Message) -> None:
     if raft.id not in raft.progress:
-        raise ProposalDropped("raft proposal dropped: this leader has been removed")
+        raise ProposalDropped("this leader has been removed")
     if raft.lead_transferee != NO_MEMBER:
-        raise ProposalDropped(
-            f"raft proposal dropped: leadership is going to {raft.lead_transferee}"
-        )
+        raise ProposalDropped(f"leadership is going to {raft.lead_transferee}")
     entries = msg.entries
     if not entries:
         raise MessageInvalid("PROP without entries")
@@ -94,9 +92,7 @@ def _on_proposal(raft: Raft, msg: Message) -> None:
         # The same message may come twice, and the log needs entries of its own.
         entries = [Entry(type=entry.type, data=entry.data) for entry in entries]
     if not append(raft, entries):
-        raise ProposalDropped(
-            f"raft proposal dropped: {raft.uncommitted_bytes} bytes are not applied yet"
-        )
+        raise ProposalDropped(f"{raft.uncommitted_bytes} bytes are not applied yet")
     replicate(raft)
 
 
@@ -164,11 +160,9 @@ def send_append(raft: Raft, member: int, *, even_empty: bool = True) -> bool:
     if prev_term is None:
         return _send_snapshot(raft, member, progress)
     entries: Sequence[Entry] = ()
-    if progress.state != ProgressState.REPLICATE or not progress.inflights.full:
-        if prev_index < log.last_index:
-            if progress.next < log.first_index():
-                return _send_snapshot(raft, member, progress)
-            entries = log.slice(progress.next, log.last_index + 1, raft.config.message_bytes_max)
+    throttled = progress.state == ProgressState.REPLICATE and progress.inflights.full
+    if prev_index < log.last_index and not throttled:
+        entries = log.slice(progress.next, log.last_index + 1, raft.config.message_bytes_max)
     if not entries and not even_empty:
         return False
     raft.send(

@@ -275,7 +275,11 @@ class RaftError(Exception):
 
 
 class ProposalDropped(RaftError):
-    """No entry of the batch was or will be appended; why is in the text. Safe to propose again."""
+    """No entry of the batch was or will be appended, for `reason`. Safe to propose again."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("raft proposal dropped")
+        self.reason = reason
 
 
 class StepLocalMessage(RaftError):

@@ -213,7 +213,7 @@ class RawNode:
         self.raft.step(Message(MessageType.UNREACHABLE, sender=member))
 
     def report_snapshot(self, member: int, ok: bool) -> None:
-        """The transfer of a snapshot to `member` ended. Must be told, or it gets no more entries."""
+        """A snapshot's transfer to `member` ended. Must be told, or it gets no more entries."""
         self.raft.step(Message(MessageType.SNAP_STATUS, sender=member, reject=not ok))
 
     def bootstrap(self, peers: Sequence[tuple[int, bytes]]) -> None:
@@ -240,7 +240,7 @@ class RawNode:
         return raft.log.committed != hard.commit or raft.term != hard.term or raft.vote != hard.vote
 
     def ready(self) -> Ready:
-        """Take the pending work. Without asynchronous writes, `advance` must come before the next."""
+        """Take the pending work. With synchronous writes `advance` must come before the next."""
         assert self._outstanding is None, "ready() before advance() of the one before"
         raft = self.raft
         unstable = raft.log.unstable

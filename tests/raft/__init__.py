@@ -1,0 +1,1 @@
+"""Tests of consensus: scripts, sentences of the paper, invariants under chance, parts."""
