@@ -12,13 +12,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::client::{HttpClient, RpcClient};
 use crate::core::{Core, count};
 use crate::h1;
 use crate::h2;
+use crate::http_client::HttpClient;
 use crate::io::{Fill, Io};
 use crate::outbound::Command;
 use crate::peer::PeerInfo;
+use crate::rpc_client::RpcClient;
 use crate::server;
 
 /// What a listener decided for its connections.
@@ -53,6 +54,8 @@ pub enum Protocol {
     H2(Box<server::Server>),
     Rpc(Box<RpcClient>),
     Http(Box<HttpClient>),
+    /// The runtime has ended.
+    Gone,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -272,7 +275,7 @@ impl Conn {
         }
         let mut ctx = Ctx { core, me: self, out: &mut state.io.output };
         let next = match &mut state.protocol {
-            Protocol::Unknown { .. } => Next::Go,
+            Protocol::Unknown { .. } | Protocol::Gone => Next::Go,
             Protocol::H1(server) => server.perform(&mut ctx, call, command, arena),
             Protocol::H2(server) => server.perform(&mut ctx, stream, call, command, arena),
             Protocol::Rpc(client) => client.perform(&mut ctx, stream, call, command, arena),
@@ -307,7 +310,7 @@ impl Conn {
                 Protocol::H2(server) => server.deadline(&mut ctx, stream, call),
                 Protocol::Rpc(client) => client.deadline(&mut ctx, stream, call),
                 Protocol::Http(client) => client.deadline(&mut ctx, call),
-                Protocol::Unknown { .. } | Protocol::H1(_) => Next::Go,
+                Protocol::Unknown { .. } | Protocol::Gone | Protocol::H1(_) => Next::Go,
             };
             if next == Next::Close {
                 state.phase = Phase::Closing;
@@ -328,8 +331,12 @@ impl Conn {
                 server.is_late() && now >= state.last_read + rules.handshake_timeout
             }
             (Phase::Closing, _) => now >= state.last_read + rules.keepalive_timeout,
+            (Phase::Open, Protocol::Rpc(client)) => client.is_late(now),
             (Phase::Open, _) => false,
         };
+        if over {
+            state.failed("i/o timeout".to_owned());
+        }
         let keepalive = match &state.protocol {
             Protocol::H2(_) => Some((rules.keepalive_interval, rules.keepalive_timeout)),
             Protocol::Rpc(client) => Some(client.keepalive()),
@@ -359,7 +366,7 @@ impl Conn {
             let state = &mut *self.state.borrow_mut();
             let mut ctx = Ctx { core, me: self, out: &mut state.io.output };
             let next = match &mut state.protocol {
-                Protocol::Unknown { .. } => Next::Close,
+                Protocol::Unknown { .. } | Protocol::Gone => Next::Close,
                 Protocol::H1(server) => server.drain(),
                 Protocol::H2(server) => server.drain(&mut ctx),
                 Protocol::Rpc(_) | Protocol::Http(_) => Next::Go,
@@ -387,12 +394,21 @@ impl Conn {
         let state = &mut *self.state.borrow_mut();
         state.phase = Phase::Dead;
         match &mut state.protocol {
-            Protocol::Unknown { .. } => {}
+            Protocol::Unknown { .. } | Protocol::Gone => {}
             Protocol::H1(server) => server.gone(core),
             Protocol::H2(server) => server.gone(core),
             Protocol::Rpc(client) => client.gone(core),
-            Protocol::Http(client) => client.gone(core),
+            Protocol::Http(client) => {
+                client.gone(core);
+                client.channel().forget(self.id);
+            }
         }
+    }
+
+    /// Let go of everything, so that the socket closes whoever else still holds this.
+    pub fn destroy(self: &Rc<Self>, core: &Rc<Core>) {
+        self.gone(core);
+        self.state.borrow_mut().protocol = Protocol::Gone;
     }
 }
 
@@ -418,8 +434,9 @@ impl State {
         self.io.shutdown();
         self.input = Vec::new();
         self.phase = Phase::Lingering { until: Instant::now() + LINGER };
-        if self.end_seen {
-            self.phase = Phase::Dead;
+        let is_client = matches!(self.protocol, Protocol::Rpc(_) | Protocol::Http(_));
+        if self.end_seen || is_client {
+            self.phase = Phase::Dead; // a client has nothing to lose by a reset
         }
         core.ticker.notify_one();
     }
@@ -455,7 +472,7 @@ impl Protocol {
         count(counter, received as u64);
         let mut ctx = Ctx { core, me, out: &mut io.output };
         match self {
-            Protocol::Unknown { .. } => Next::Go,
+            Protocol::Unknown { .. } | Protocol::Gone => Next::Go,
             Protocol::H1(server) => server.input(&mut ctx, rest),
             Protocol::H2(server) => server.input(&mut ctx, rest),
             Protocol::Rpc(client) => client.input(&mut ctx, rest),
@@ -484,7 +501,7 @@ impl Protocol {
                 count(&stats.http_sent_bytes, sent);
                 client.on_sent(core, unsent);
             }
-            Protocol::Unknown { .. } => {}
+            Protocol::Unknown { .. } | Protocol::Gone => {}
         }
     }
 

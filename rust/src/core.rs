@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::calls::{Calls, Flows, TICK_MS};
+use crate::channel::{Channel, Early};
 use crate::conn::Conn;
+use crate::grpc::code::DEADLINE_EXCEEDED;
 use crate::h2::IdMap;
 use crate::inbox::{Batch, Event, Inbox};
 use crate::outbound::Outbound;
@@ -73,6 +75,9 @@ pub struct Core {
     pub calls: RefCell<Calls>,
     pub conns: RefCell<IdMap<u64, Rc<Conn>>>,
     pub listeners: RefCell<HashMap<u64, Rc<Notify>>>,
+    pub channels: RefCell<HashMap<u64, Rc<Channel>>>,
+    /// Client calls that have no connection yet.
+    pub early: RefCell<IdMap<u64, Early>>,
     pub scratch: RefCell<Vec<u8>>,
     pub cipher_scratch: RefCell<Vec<u8>>,
     pub ticker: Notify,
@@ -97,6 +102,8 @@ impl Core {
             calls: RefCell::new(Calls::new(rules.calls_max, Arc::clone(&shared.flows))),
             conns: RefCell::default(),
             listeners: RefCell::default(),
+            channels: RefCell::default(),
+            early: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
             cipher_scratch: RefCell::new(vec![0; SCRATCH_BYTES / 2]),
             ticker: Notify::new(),
@@ -207,7 +214,11 @@ impl Core {
         if self.calls.borrow().has_timers() || !self.lazy.borrow().is_empty() {
             return Some(TICK_MS);
         }
-        if self.conns.borrow().is_empty() && self.draining.get().is_none() {
+        let draining = self.draining.get().is_some() && !self.drained.get();
+        if draining {
+            return Some(TICK_MS);
+        }
+        if self.conns.borrow().is_empty() {
             return None;
         }
         let rules = &self.rules;
@@ -227,8 +238,12 @@ impl Core {
         let expired = self.calls.borrow_mut().expired(self.now_ms());
         for call in expired {
             let owner = self.calls.borrow_mut().owner(call);
-            if let Some(owner) = owner {
-                owner.conn.deadline(self, owner.stream, call);
+            match owner {
+                Some(owner) => owner.conn.deadline(self, owner.stream, call),
+                None => {
+                    let status = (DEADLINE_EXCEEDED, "context deadline exceeded");
+                    self.give_up_early(call, Some(status));
+                }
             }
         }
         let now = Instant::now();
@@ -259,6 +274,17 @@ impl Core {
         if call != 0 && self.shared.flows.sub(call, size) {
             self.push(|_| Event::Writable { call });
         }
+    }
+
+    /// The runtime ends: break every tie, so that all sockets close.
+    pub fn shut(self: &Rc<Self>) {
+        let conns: Vec<Rc<Conn>> = self.conns.take().into_values().collect();
+        for conn in conns {
+            conn.destroy(self);
+        }
+        self.channels.take();
+        self.early.take();
+        self.lazy.take();
     }
 
     // Leaving ---------------------------------------------------------------------------------

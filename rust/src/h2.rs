@@ -124,10 +124,6 @@ impl<T> Stream<T> {
     pub fn queued(&self) -> usize {
         self.queue.len() - self.queue_start
     }
-
-    pub fn remote_closed(&self) -> bool {
-        self.remote_closed
-    }
 }
 
 #[derive(Default)]
@@ -646,16 +642,16 @@ impl<T, F> Connection<T, F> {
         }
     }
 
-    /// A stream of ours; None when the ids are used up and the connection must be replaced.
-    pub fn open(&mut self, app: T) -> Option<u32> {
+    /// A stream of ours; Err when the ids are used up and the connection must be replaced.
+    pub fn open(&mut self, app: T) -> Result<u32, T> {
         let id = self.next_id;
         if id > 0x7fff_ff00 {
-            return None;
+            return Err(app);
         }
         self.next_id += 2;
         let stream = self.new_stream(app, false);
         self.streams.insert(id, stream);
-        Some(id)
+        Ok(id)
     }
 
     fn new_stream(&self, app: T, remote_closed: bool) -> Stream<T> {

@@ -1,12 +1,13 @@
 //! The transport of corum: sockets, HTTP, gRPC framing, TLS and log writes for Python.
 //!
 //! Reading order: `transport` (what Python holds), `core` (the runtime thread), `conn` (one
-//! socket), `server` and `h1` (what it says), `client` (the other direction). `h2`, `hpack`,
+//! socket), `server` and `h1` (what it says), `channel`, `rpc_client` and
+//! `http_client` (the other direction). `h2`, `hpack`,
 //! `grpc`, `http`, `chunked` and `der` are pure. The boundary is `src/corum/_transport.pyi`.
 
 mod calls;
+mod channel;
 mod chunked;
-mod client;
 mod conn;
 mod core;
 mod crc;
@@ -17,12 +18,14 @@ mod h1;
 mod h2;
 mod hpack;
 mod http;
+mod http_client;
 mod inbox;
 mod io;
 mod listener;
 mod log_writer;
 mod outbound;
 mod peer;
+mod rpc_client;
 mod server;
 mod settings;
 mod tls;
@@ -58,6 +61,10 @@ fn _transport(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("TransportError", module.py().get_type::<errors::TransportError>())?;
     module.add("RpcError", errors::rpc_error(module.py())?)?;
     module.add_class::<settings::Settings>()?;
+    module.add_class::<tls::ServerTls>()?;
+    module.add_class::<tls::ClientTls>()?;
+    module.add_class::<channel::ChannelSettings>()?;
+    module.add_class::<channel::Handle>()?;
     module.add_class::<peer::Peer>()?;
     module.add_class::<listener::Listener>()?;
     module.add_class::<transport::Transport>()?;

@@ -136,8 +136,11 @@ fn perform(core: &Rc<Core>, command: Command, arena: &[u8], dirty: &mut Vec<Rc<C
                 dirty.push(owner.conn);
             }
         }
-        None if matches!(command, Command::Consume { .. } | Command::Cancel { .. }) => {}
         None => {
+            let harmless = matches!(command, Command::Consume { .. } | Command::Cancel { .. });
+            if core.early_command(call, command, arena) || harmless {
+                return;
+            }
             core.stats().stale_replies.fetch_add(1, Relaxed);
         }
     }

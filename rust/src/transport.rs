@@ -6,18 +6,20 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyBytes, PyDict, PyList, PySequence, PyTuple};
 use tokio::sync::Notify;
 
 use crate::calls::{CLIENT, Flows};
+use crate::channel::{self, ChannelSettings};
 use crate::core::{Core, Shared, Stats, count};
 use crate::errors;
 use crate::inbox::{Event, Headers, Inbox, lock};
 use crate::listener::{self, Listener, Url};
 use crate::outbound::{Command, Outbound, dispatch};
 use crate::settings::Settings;
+use crate::tls::{Acceptor, ServerTls};
 
 #[pyclass(frozen, module = "corum._transport")]
 pub struct Transport {
@@ -41,7 +43,8 @@ fn run(shared: Arc<Shared>) {
     local.block_on(&runtime, async move {
         until.stop.notified().await;
     });
-    core.conns.borrow_mut().clear();
+    let _in_runtime = runtime.enter();
+    core.shut();
 }
 
 async fn flush_events(core: Rc<Core>) {
@@ -173,7 +176,7 @@ impl Transport {
         &self,
         py: Python<'_>,
         url: &str,
-        tls: Option<&Bound<'_, PyAny>>,
+        tls: Option<&Bound<'_, ServerTls>>,
         grpc: bool,
         http: bool,
         streaming: Vec<String>,
@@ -181,9 +184,26 @@ impl Transport {
     ) -> PyResult<Listener> {
         self.check_open()?;
         let url = Url::parse(url)?;
-        let _ = tls;
-        let rules = listener::Rules { grpc, http, streaming, unix_mode, acceptor: None };
+        let acceptor = match (url.tls, tls) {
+            (true, Some(tls)) => {
+                let acceptor = Acceptor::new(tls.get());
+                Some(acceptor.map_err(|error| errors::io(&error, "certificates"))?)
+            }
+            (true, None) => return Err(PyValueError::new_err("this url needs tls")),
+            (false, _) => None,
+        };
+        let rules = listener::Rules { grpc, http, streaming, unix_mode, acceptor };
         py.detach(|| listener::listen(&self.shared, &url, rules))
+    }
+
+    #[pyo3(signature = (target, settings = None))]
+    fn connect(
+        &self,
+        target: &str,
+        settings: Option<&Bound<'_, ChannelSettings>>,
+    ) -> PyResult<channel::Handle> {
+        self.check_open()?;
+        channel::open(&self.shared, Url::parse(target)?, settings.map(Bound::get))
     }
 
     // The inbox
