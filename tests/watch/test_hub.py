@@ -304,11 +304,23 @@ def test_garbage_of_canceled_watchers_is_swept(hub: WatchHub) -> None:
     assert len(hub._timers) < 100
 
 
-def test_watching_nothing_costs_nothing(hub: WatchHub, store: FakeStore) -> None:
-    """Without synced watchers the hub only takes note of the revision."""
+def test_an_idle_hub_need_not_be_told(hub: WatchHub, store: FakeStore) -> None:
+    """Without watchers that wait, `notify` may be left out; who comes then sees the right time."""
     assert hub.idle
-    assert hub.notify(7, []) == []
-    assert hub.revision == 7
+    for _ in range(3):
+        store.transact((b"a", b"v"))
+    (created,) = answers(hub.create(1, b"a", start_revision=3))
+    assert created.revision == 4
+    (caught_up,) = answers(hub.sync_slice())
+    assert [event.mod for event in caught_up.events] == [3, 4]
+    assert not hub.idle
+    assert [answer.events[0].mod for answer in answers(put(hub, store, b"a"))] == [5]
+
+
+def test_a_future_watcher_keeps_the_hub_from_idling(hub: WatchHub, store: FakeStore) -> None:
+    """It has to hear that its revision has come."""
+    hub.create(1, b"a", start_revision=3)
+    assert not hub.idle
 
 
 def test_recreation_in_one_transaction_is_a_creation(hub: WatchHub, store: FakeStore) -> None:

@@ -123,8 +123,8 @@ class Watching(RuleBasedStateMachine):
         changes = []
         for writes in batch:
             changes += self.store.transact(*writes)
-        idle = self.hub.idle
-        self.take(self.hub.notify(self.store.revision, [] if idle else changes))
+        if not self.hub.idle:
+            self.take(self.hub.notify(self.store.revision, changes))
 
     @rule(writes=WRITES)
     def slice_between_apply_and_notify(self, writes) -> None:

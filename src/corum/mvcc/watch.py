@@ -109,8 +109,8 @@ class WatchHub:
 
     @property
     def idle(self) -> bool:
-        """No synced watcher: `notify` needs the revision, but no changes."""
-        return not len(self._index)
+        """Nobody waits for new changes: `notify` may be left out, the hub follows the store."""
+        return not len(self._index) and not len(self._future)
 
     @property
     def has_work(self) -> bool:
@@ -188,6 +188,7 @@ class WatchHub:
         fragment: bool = False,
     ) -> Output:
         """A WatchCreateRequest that passed authorization; the answer is its `created` response."""
+        self._follow()
         owner = self._streams[stream]
         key = key or b"\0"
         end = None if not range_end else b"" if range_end == b"\0" else range_end
@@ -217,11 +218,13 @@ class WatchHub:
 
     def refuse(self, stream: int, reason: str) -> Output:
         """Created + canceled with id -1: what a request that may not watch is answered."""
+        self._follow()
         body = wire.created_body(reason)
         return [(stream, self._response(wire.id_field(wire.INVALID_ID), body))]
 
     def cancel(self, stream: int, watch_id: int) -> Output:
         """A WatchCancelRequest; an unknown id has no answer."""
+        self._follow()
         owner = self._streams[stream]
         watcher = owner.watchers.pop(watch_id, None)
         if watcher is None:
@@ -237,6 +240,7 @@ class WatchHub:
         While some are behind, any number of requests gets one answer. A stream without watchers
         gets none at all, as in etcd.
         """
+        self._follow()
         owner = self._streams[stream]
         out: Output = []
         if owner.watchers:
@@ -247,23 +251,27 @@ class WatchHub:
     # -- what drives it -----------------------------------------------------------------------
 
     def notify(self, revision: int, changes: Sequence[Change]) -> Output:
-        """The store went forward to `revision` by `changes` (of one or of many revisions)."""
-        assert revision >= self.revision, f"revision {revision} < {self.revision}"
+        """The store went forward to `revision` by `changes` (of one or of many revisions).
+
+        One call for everything that was applied at once is cheapest: watchers get one response.
+        """
         out: Output = []
+        if changes and changes[0][0] <= self.revision:  # the idle hub had followed the store
+            changes = [change for change in changes if change[0] > self.revision]
         if changes and len(self._index):
-            assert changes[0][0] > self.revision, f"{changes[0][0]} was notified before"
             assert changes[-1][0] <= revision, f"change {changes[-1][0]} > revision {revision}"
             matched = self._index.match(changes)
             if matched:
                 self._room = NOTIFY_BYTES
                 self._tell(matched, self._batch(changes, revision), out)
-        self.revision = revision
+        self.revision = max(revision, self.revision)
         if len(self._future):
             self._wake_future()
         return out
 
     def sync_slice(self) -> Output:
         """One bounded step of catching up for the watchers that are furthest behind."""
+        self._follow()
         out: Output = []
         for stream in self._ready:
             self._answer_progress(stream, out)
@@ -286,6 +294,7 @@ class WatchHub:
 
     def tick(self, now_ns: int) -> Output:
         """Progress notifications that are due."""
+        self._follow()
         out: Output = []
         timers = self._timers
         while timers and timers[0][0] <= now_ns:
@@ -319,6 +328,11 @@ class WatchHub:
 
     def _response(self, id_field: bytes, body: bytes) -> bytes:
         return self._header(self.revision) + id_field + body
+
+    def _follow(self) -> None:
+        """Without synced or future watchers, a jump to the store's revision misses nothing."""
+        if self.idle:
+            self.revision = max(self.revision, self._store.revision)
 
     def _place(self, watcher: Watcher) -> None:
         """Give a watcher that is in no structure the state that its next revision asks for."""
