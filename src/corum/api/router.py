@@ -79,6 +79,10 @@ class Router:
             else:
                 kinds[event[0]](event)
 
+    def call(self, call: int, method: int, message: bytes, meta: Any) -> None:
+        """One unary request that did not come as gRPC."""
+        self.dispatch([(wire.UNARY, call, method, message, meta)])
+
     def refuse(self, method: int, call: int, error: errors.EtcdError) -> None:
         """End a call with an error of the table."""
         key = (method, error.code)
@@ -168,8 +172,6 @@ def _unimplemented(path: str) -> Callable[..., None]:
     service, _, name = path[1:].partition("/")
 
     def refuse(*_: Any) -> None:
-        raise errors.EtcdError(
-            errors.UNIMPLEMENTED, f"unknown method {name} for service {service}"
-        )
+        raise errors.EtcdError(errors.UNIMPLEMENTED, f"unknown method {name} for service {service}")
 
     return refuse

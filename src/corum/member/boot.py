@@ -1,8 +1,9 @@
 """From a data directory (or nothing) to a node: new or restarted, what lies there decides.
 
-A new member computes ids from its flags and writes one configuration-change entry per initial member
-at term 1, committed (peer-wire §5). A restarted one ignores those flags: ids come from the log, members
-from the backend.
+A new member computes ids from its flags and writes one configuration-change entry per initial
+member
+at term 1, committed (peer-wire §5). A restarted one ignores those flags: ids come from the log,
+members from the backend.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from corum.backend import schema
 from corum.backend.backend import Backend
 from corum.membership import bootstrap
-from corum.membership.members import Member, Members
+from corum.membership.members import Members
 from corum.pb import etcdserver, raftpb
 from corum.raft import Entry, EntryType, HardState, MemoryStorage
 from corum.values import ClusterId, MemberId, value

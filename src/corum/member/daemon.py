@@ -1,7 +1,7 @@
 """The process around a member: from its Config to its exit code.
 
-Signals end it in good order; the exit code then is etcd's: the process dies by the signal it got (143
-for SIGTERM as a shell sees it). A service manager is told when the member is ready.
+Signals end it in good order; the exit code then is etcd's: the process dies by the signal it got
+(143 for SIGTERM as a shell sees it). A service manager is told when the member is ready.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def settings_of(config: Config) -> Settings:
         max_wals=config.max_wals,
         enable_pprof=config.enable_pprof,
         enable_gateway=config.enable_grpc_gateway,
+        emulate_version=config.emulate_version,
     )
 
 
@@ -83,7 +84,8 @@ class Daemon:
         self.runtime: Any = None
 
     def run(self) -> int:
-        """Until a signal, a failure or removal; the exit code (a signal ends the process itself)."""
+        """Until a signal, a failure or removal; the exit code (a signal ends the process
+        itself)."""
         settings = settings_of(self.config)
         self._announce(settings)
         try:
@@ -91,8 +93,10 @@ class Daemon:
 
             self.runtime = Runtime(settings, self._say)
         except Exception as error:
-            _log.fatal("discovery failed" if isinstance(error, BootstrapError) else
-                       "failed to start etcd", error=str(error) or repr(error))
+            _log.fatal(
+                "discovery failed" if isinstance(error, BootstrapError) else "failed to start etcd",
+                error=str(error) or repr(error),
+            )
             return 1
         for number in _SIGNALS:
             signal.signal(number, self._signalled)
@@ -113,7 +117,9 @@ class Daemon:
         cpus = os.cpu_count() or 1
         usable = len(os.sched_getaffinity(0))
         system, machine = versions.os_arch()
-        fresh = not (Path(settings.wal_dir or Path(settings.data_dir or "") / "member/wal")).exists()
+        fresh = not (
+            Path(settings.wal_dir or Path(settings.data_dir or "") / "member/wal")
+        ).exists()
         _log.info(
             "starting an etcd server",
             etcd_version=node.server_version,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -28,7 +29,7 @@ def bind_url(url: str) -> str:
 
 def listen_all(
     transport: Transport,
-    urls: list[str],
+    urls: Sequence[str],
     tls: ServerTls | None,
     *,
     grpc: bool = True,
@@ -37,10 +38,9 @@ def listen_all(
     """Listen on all of them or on none; raises TransportError."""
     listeners: list[Listener] = []
     try:
-        for url in urls:
-            listeners.append(
-                transport.listen(bind_url(url), tls=tls, grpc=grpc, http=http)
-            )
+        listeners.extend(
+            transport.listen(bind_url(url), tls=tls, grpc=grpc, http=http) for url in urls
+        )
     except OSError:
         for listener in listeners:
             listener.close()

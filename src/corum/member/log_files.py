@@ -53,9 +53,7 @@ class LogFiles:
         """May the driver write?"""
         return not self._cutting and not self._failed
 
-    def write(
-        self, token: int, state: HardState | None, entries: list[Entry], sync: bool
-    ) -> bool:
+    def write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> bool:
         """Start writing; False when there is nothing to write, so nothing to wait for."""
         write = self.wal.save(state, entries, sync)
         if write is None:

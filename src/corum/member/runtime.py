@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from corum import _transport as wire
+from corum import versions
 from corum.api.front import Front
 from corum.api.methods import METHODS
 from corum.api.router import METADATA_KEYS, Router
@@ -112,7 +113,9 @@ class Runtime:
             start_ms=time.time_ns() // NS_PER_MS,
         )
         self.router = Router(self.node, services_of(self.node))
-        self.front = Front(self.node, self.router, self.transport)
+        self.front = Front(
+            self.node, self.router, self.transport, versions.EMULATED[settings.emulate_version]
+        )
         self._campaigned = False
         self._next_purge_ns = time.monotonic_ns() + PURGE_NS
 
@@ -133,7 +136,9 @@ class Runtime:
             self.backend: Backend = MemoryBackend()
             self.log: Any = MemoryLog()
             return boot.in_memory(self._first_list())
-        data = DataDir(Path(settings.data_dir), Path(settings.wal_dir) if settings.wal_dir else None)
+        data = DataDir(
+            Path(settings.data_dir), Path(settings.wal_dir) if settings.wal_dir else None
+        )
         self.data = data
         restart = data.has_wal()
         first = None if restart else self._first_list()
@@ -142,10 +147,7 @@ class Runtime:
         self._cleanup.append(data.unlock)
         self.backend = LmdbBackend(data.backend)
         self._cleanup.append(self.backend.close)
-        if first is None:
-            booted = boot.restart(data, self.backend)
-        else:
-            booted = boot.create(data, first)
+        booted = boot.create(data, first) if first else boot.restart(data, self.backend)
         assert booted.wal is not None
         self.log = LogFiles(
             booted.wal, data, self.transport, self.jobs, self.fatal, sync=settings.sync
@@ -180,8 +182,10 @@ class Runtime:
             "info",
             "published local member to cluster through raft",
             **{"local-member-id": f"{node.members.local:x}"},
-            **{"local-member-attributes": f"{{Name:{node.config.name} ClientURLs:"
-               f"[{' '.join(node.config.client_urls)}]}}"},
+            **{
+                "local-member-attributes": f"{{Name:{node.config.name} ClientURLs:"
+                f"[{' '.join(node.config.client_urls)}]}}"
+            },
             **{"cluster-id": f"{node.members.cluster:x}", "publish-timeout": "7s"},
         )
         self.ready()
@@ -258,7 +262,8 @@ class Runtime:
         if isinstance(result, BaseException):
             self._say("warn", "failed to purge files", error=str(result))
             return
-        for path in result:  # type: ignore[attr-defined]
+        assert isinstance(result, list)
+        for path in cast("list[Path]", result):
             self._say("info", "purged", path=str(path))
 
     def stop(self) -> None:

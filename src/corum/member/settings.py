@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from corum import versions
 from corum.server.node import NodeConfig
 from corum.values import value
 
@@ -32,3 +33,4 @@ class Settings:
     max_wals: int = 5
     enable_pprof: bool = False
     enable_gateway: bool = True
+    emulate_version: str = versions.DEFAULT

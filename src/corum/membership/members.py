@@ -1,7 +1,8 @@
 """The replicated list of members, with the cluster version and the downgrade job.
 
 Every member applies the same configuration changes in the same order, so every list is the same.
-Rules of a change are checked when it is applied, not when it is proposed (etcd: `ValidateConfigurationChange`).
+Rules of a change are checked when it is applied, not when it is proposed (etcd:
+`ValidateConfigurationChange`).
 Ids are etcd's: the first eight bytes of a SHA-1 over URLs and token (peer-wire §7, rpc §7).
 """
 
@@ -58,19 +59,21 @@ class Member:
     @classmethod
     def from_json(cls, data: bytes) -> Member:
         """The member that `data` (see `to_json`) describes; ValueError when it is not one."""
-        raw = json.loads(data)
+        raw: dict[str, Any] = json.loads(data)
         return cls(
             MemberId(int(raw["id"])),
-            [str(u) for u in raw.get("peerURLs") or []],
+            _texts(raw.get("peerURLs")),
             bool(raw.get("isLearner", False)),
             str(raw.get("name", "")),
-            [str(u) for u in raw.get("clientURLs") or []],
+            _texts(raw.get("clientURLs")),
         )
 
 
-def member_id(
-    peer_urls: Iterable[str], token: str, unix_time_s: int | None = None
-) -> MemberId:
+def _texts(found: Any) -> list[str]:
+    return [str(one) for one in found or ()]
+
+
+def member_id(peer_urls: Iterable[str], token: str, unix_time_s: int | None = None) -> MemberId:
     """The id of a member with these URLs; runtime additions mix in the time (rpc §7)."""
     text = "".join(sorted(peer_urls)) + token
     if unix_time_s is not None:

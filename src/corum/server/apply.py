@@ -1,6 +1,7 @@
 """A committed entry becomes a change of state: deterministic and total (DESIGN D1).
 
-Every member applies every entry alike; the result of one is response bytes or an EtcdError, and only
+Every member applies every entry alike; the result of one is response bytes or an EtcdError, and
+only
 the member where somebody waits for it sends it. Nothing here reads a clock that matters to state.
 """
 
@@ -15,7 +16,6 @@ from corum.backend.backend import Backend
 from corum.lease import Lessor
 from corum.mvcc.reads import RangeResult
 from corum.mvcc.store import Store
-from corum.mvcc.write import Write
 from corum.mvcc.txn import (
     DeleteResult,
     PutResult,
@@ -27,6 +27,7 @@ from corum.mvcc.txn import (
     range_options,
 )
 from corum.mvcc.watch import WatchHub
+from corum.mvcc.write import Write
 from corum.pb import rpc
 from corum.pb.wire import bytes_field, varint
 from corum.server import operations as op

@@ -1,7 +1,7 @@
 """When the backend's pending writes become one synced transaction, off the loop.
 
-Every 100 ms or 10,000 operations (`--backend-batch-interval`, `--backend-batch-limit`), one batch in
-flight at a time. Each batch carries the applied index and its term, so a restart replays the log
+Every 100 ms or 10,000 operations (`--backend-batch-interval`, `--backend-batch-limit`), one batch
+in flight at a time. Each batch carries the applied index and its term, so a restart replays the log
 from there and applies nothing twice.
 """
 
@@ -54,8 +54,10 @@ class Commits:
         if self.in_flight or self.paused:
             return False
         pending = self._backend.pending_operations
-        return bool(self._waiting) or pending >= self._operations_max or (
-            pending > 0 and now_ns >= self._next_ns
+        return (
+            bool(self._waiting)
+            or pending >= self._operations_max
+            or (pending > 0 and now_ns >= self._next_ns)
         )
 
     def run(self, index: int, term: int, now_ns: int) -> None:

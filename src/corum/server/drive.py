@@ -165,9 +165,7 @@ class Driver:
             return
         self._unsaved = None
         lone = (
-            len(entries) <= LONE_ENTRIES_MAX
-            and not self._in_flight
-            and self._streak >= LONE_STREAK
+            len(entries) <= LONE_ENTRIES_MAX and not self._in_flight and self._streak >= LONE_STREAK
         )
         if lone:
             self._log.write_now(state, entries, bool(entries) or bool(message.responses))

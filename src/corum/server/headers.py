@@ -24,9 +24,7 @@ class Headers:
         self.term = term
         self._tail = b"\x20" + varint(term) if term else b""
         fixed = len(self._ids) + len(self._tail) + 1
-        self._heads = [
-            b"\x0a" + varint(fixed + size) + self._ids + b"\x18" for size in range(11)
-        ]
+        self._heads = [b"\x0a" + varint(fixed + size) + self._ids + b"\x18" for size in range(11)]
         body = self._ids + self._tail
         self.bare = b"\x0a" + varint(len(body)) + body
 

@@ -1,7 +1,7 @@
 """One member: wires the rooms, and gives the API what it works with.
 
-A turn of the loop: the API dispatches what arrived (`begin` ... calls ... `end`). Calls validate and
-queue; `end` proposes the batch, drives Raft, applies what is committed, serves the reads that
+A turn of the loop: the API dispatches what arrived (`begin` ... calls ... `end`). Calls validate
+and queue; `end` proposes the batch, drives Raft, applies what is committed, serves the reads that
 became due and hands all answers over. No I/O here: log, transport, jobs and dice are ports.
 """
 
@@ -47,7 +47,7 @@ from corum.server.reads import Reads
 from corum.server.reconfiguration import Reconfiguration
 from corum.server.snapshotting import SnapshotKeeper, Snapshotting
 from corum.server.space import CORRUPT, NOSPACE, Alarms, Space
-from corum.values import NS_PER_MS, value
+from corum.values import NS_PER_MS, LeaseId, value
 
 COMPACTION_SLICE_ROWS: Final = 500
 HAS_LEADER: Final = 2
@@ -85,11 +85,16 @@ class NodeConfig:
 class Ports(Protocol):
     """The world outside: everything a member does to it goes through here."""
 
-    transport: Answers
-    jobs: Jobs
-    log: Log
-    snapshots: SnapshotKeeper
-    dice: random.Random
+    @property
+    def transport(self) -> Answers: ...
+    @property
+    def jobs(self) -> Jobs: ...
+    @property
+    def log(self) -> Log: ...
+    @property
+    def snapshots(self) -> SnapshotKeeper: ...
+    @property
+    def dice(self) -> random.Random: ...
 
     def transition(self, level: str, message: str, **fields: Any) -> None:
         """Something an operator wants to read; cores do not log, they say."""
@@ -202,7 +207,7 @@ class Node:
         """Take over what the backend holds beside the key space."""
         self.lessor.restore(
             self.backend.range(schema.LEASE),
-            {key: lease for lease, key in self.store.leased_keys()},
+            {key: LeaseId(lease) for lease, key in self.store.leased_keys()},
         )
         alarms: list[tuple[int, int]] = []
         for key, _ in self.backend.range(schema.ALARM):
@@ -259,12 +264,10 @@ class Node:
         self.proposals.add(operation, message, request, call, self.now_ns, answer, prefix)
 
     def propose_own(
-        self, operation: int, message: bytes, request: Any, answer: Answer | None = None
+        self, op: int, message: bytes, request: Any, answer: Answer | None = None
     ) -> None:
         """Replicate something of this member's own."""
-        self.proposals.add(
-            operation, message, request, None, self.now_ns, answer or _nobody_waits
-        )
+        self.proposals.add(op, message, request, None, self.now_ns, answer or _nobody_waits)
 
     # ---- a turn of the loop
 
@@ -279,6 +282,8 @@ class Node:
         now_ns = self.now_ns
         if now_ns >= self._next_tick_ns:
             self._tick(now_ns)
+        if self.versions.due(now_ns):
+            self.versions.tick(now_ns)
         context = self.reads.begin_round(now_ns)
         if context is not None:
             self.raft.read_index(context)
@@ -298,7 +303,7 @@ class Node:
 
     def wait_ms(self, now_ns: int) -> int:
         """How long the loop may sleep when nothing arrives."""
-        if self.watch.has_work or self.driver.wants_turn:
+        if self.watch.has_work or self.driver.wants_turn or self.versions.due(now_ns):
             return 0
         until = self._next_tick_ns
         if self.defragmentation.active:
@@ -318,7 +323,6 @@ class Node:
         for context in self.reads.retry(now_ns):
             self.raft.read_index(context)
         self.leases.tick(now_ns)
-        self.versions.tick(now_ns)
         self._say(self.watch.tick(now_ns))
 
     def _compaction_slice(self, now_ns: int) -> None:
@@ -410,6 +414,7 @@ class Node:
             self.leases.lead(self.now_ns)
         elif was_leader and not self.is_leader:
             self.leases.follow()
+        self.versions.leader_changed()
         self.reads.leader_changed()
 
     def roles_changed(self, changes: list[RoleChange]) -> None:
@@ -459,7 +464,7 @@ class Node:
         whole = raft_internal.InternalRaftRequest.FromString(entry.data)
         request_id = whole.header.ID or whole.ID
         for field, message in whole.ListFields():
-            if field.number != op.HEADER and field.number != 1:
+            if field.number not in (op.HEADER, 1):
                 return field.number, message, self.proposals.waiting.pop(request_id, None)
         raise ValueError(f"entry {entry.index} holds no request")
 
@@ -525,7 +530,9 @@ class Node:
 
     def _alarm_changed(self) -> None:
         self._raising_no_space = False
-        kinds = [{NOSPACE: "NOSPACE", CORRUPT: "CORRUPT"}.get(k, "?") for _, k in self.alarms.get(0, 0)]
+        kinds = [
+            {NOSPACE: "NOSPACE", CORRUPT: "CORRUPT"}.get(k, "?") for _, k in self.alarms.get(0, 0)
+        ]
         self.ports.transition("warn", "alarm raised" if kinds else "alarm disarmed", alarms=kinds)
 
     def _commit_failed(self, error: BackendError) -> None:

@@ -1,7 +1,8 @@
 """Proposals: what waits for the log, under which id, and until when.
 
 A request becomes an entry by splicing: the client's own bytes are wrapped as one field of
-`InternalRaftRequest`, followed by the header with the request id (peer-wire §6). The decoded request
+`InternalRaftRequest`, followed by the header with the request id (peer-wire §6). The decoded
+request
 travels beside its entry (`Entry.request`), so the member that proposed it does not decode it again.
 
 Bounds: `APPLY_GAP_MAX` committed entries that are not applied, and `PENDING_MAX` proposals waiting.

@@ -1,4 +1,5 @@
-"""What a member says of itself and its cluster through the log: attributes, versions, downgrades."""
+"""What a member says of itself and its cluster through the log: attributes, versions,
+downgrades."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _VERSION: Final = re.compile(r"(\d+)\.(\d+)(?:\.0)?$")
 
 
 class Versions:
-    """Publishes until it is known, decides the cluster version when leading, runs downgrade jobs."""
+    """Publishes until it is known, decides the cluster version when leading, runs downgrade
+    jobs."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -30,7 +32,7 @@ class Versions:
     def tick(self, now_ns: int) -> None:
         """Propose what the list does not say yet; again every 2 s until it does."""
         node = self._node
-        if now_ns < self._next_ns or not node.leader or node.stopping:
+        if not self.due(now_ns) or node.stopping:
             return
         config, me = node.config, node.members.me
         if me is None:
@@ -41,6 +43,16 @@ class Versions:
         if node.is_leader and node.members.version is None:
             self._next_ns = now_ns + RETRY_NS
             self._set_version(config.cluster_version)
+
+    def leader_changed(self) -> None:
+        """Whoever leads now may be told at once."""
+        self._next_ns = 0
+
+    def due(self, now_ns: int) -> bool:
+        """Is there something to propose now?"""
+        if self.published and self._node.members.version is not None:
+            return False
+        return now_ns >= self._next_ns and self._node.leader != 0
 
     def _publish(self) -> None:
         config = self._node.config
@@ -85,7 +97,10 @@ class Versions:
         node.ports.transition(
             "info",
             "set initial cluster version" if first else "updated cluster version",
-            **{"cluster-id": f"{node.members.cluster:x}", "local-member-id": f"{node.members.local:x}"},
+            **{
+                "cluster-id": f"{node.members.cluster:x}",
+                "local-member-id": f"{node.members.local:x}",
+            },
             **{"cluster-version": _minor(request.ver)},
         )
         return b""

@@ -1,4 +1,5 @@
-"""Configuration changes: proposed with a JSON context, checked and applied in log order (peer-wire §7)."""
+"""Configuration changes: proposed with a JSON context, checked and applied in log order (peer-wire
+§7)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Request ids: unique in the cluster, cheap to make and already encoded (peer-wire §5).
 
-64 bits: 2 bytes of the member id, 5 bytes of unix milliseconds at the start, 1 byte counter that runs
-over into the time. Ids of one start ascend, and a restart begins later than the old one ended.
+64 bits: 2 bytes of the member id, 5 bytes of unix milliseconds at the start, 1 byte counter that
+runs over into the time. Ids of one start ascend, and a restart begins later than the old one ended.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""When the log is cut short: a `.snap` file every `--snapshot-count` applied entries (peer-wire §10).
+"""When the log is cut short: a `.snap` file every `--snapshot-count` applied entries (peer-wire
+§10).
 
 Order, each step durable before the next: the backend covers the index; the `.snap` file; the log's
-snapshot record. Then old segments are released and entries older than the catch-up window forgotten.
+snapshot record. Then old segments are released and entries older than the catch-up window
+forgotten.
 """
 
 from __future__ import annotations

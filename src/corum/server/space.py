@@ -42,11 +42,7 @@ class Alarms:
 
     def get(self, member: int, alarm: int) -> list[tuple[int, int]]:
         """Active alarms of this kind (0 = all) of this member (0 = all), sorted."""
-        return sorted(
-            a
-            for a in self._active
-            if (member in (0, a[0])) and (alarm in (0, a[1]))
-        )
+        return sorted(a for a in self._active if (member in (0, a[0])) and (alarm in (0, a[1])))
 
     def activate(self, member: int, alarm: int) -> list[tuple[int, int]]:
         """Raise; the alarm itself, also when it was active already."""

@@ -1,6 +1,7 @@
 """The backend as a bbolt file for a client: made by a worker, sent as fast as the client reads.
 
-Pieces of 32 KiB as etcd sends them, `remaining_bytes` counting the database alone, and a last message
+Pieces of 32 KiB as etcd sends them, `remaining_bytes` counting the database alone, and a last
+message
 with the SHA-256 of it (rpc §8). At most `PIECES` of them are in memory beside the client's queue.
 """
 

@@ -1,4 +1,5 @@
-"""What every service shares: its node, and decoding with gRPC's error for bytes that are no message."""
+"""What every service shares: its node, and decoding with gRPC's error for bytes that are no
+message."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Service:
         return {}
 
     def streams(self) -> dict[str, Any]:
-        """`(opened, message, half_closed)` of client-streaming and bidirectional methods, by name."""
+        """`(opened, message, half_closed)` of client-streaming and bidirectional methods, by
+        name."""
         return {}
 
 

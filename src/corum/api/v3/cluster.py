@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,17 +56,13 @@ class ClusterService(Service):
         node.members.check_add(member)
         if node.config.strict_reconfig and not request.isLearner:
             node.check_quorum_after(node.members.quorum_survives_add())
-        kind = (
-            raftpb.ConfChangeAddLearnerNode if request.isLearner else raftpb.ConfChangeAddNode
-        )
+        kind = raftpb.ConfChangeAddLearnerNode if request.isLearner else raftpb.ConfChangeAddNode
 
         def answer(_: Any, result: Any) -> None:
             if isinstance(result, BaseException):
                 node.out.error(call, result)
                 return
-            response = rpc.MemberAddResponse(
-                member=_as_message(member), members=self._members()
-            )
+            response = rpc.MemberAddResponse(member=_as_message(member), members=self._members())
             self._reply(call, response)
 
         node.propose_conf_change(kind, identity, member.to_json(promote=False), call, answer)
@@ -79,9 +76,7 @@ class ClusterService(Service):
         member = node.members.get(request.ID)
         if node.config.strict_reconfig and not member.is_learner and member.started:
             node.check_quorum_after(node.members.quorum_survives_remove(request.ID))
-        self._change(
-            call, raftpb.ConfChangeRemoveNode, request.ID, b"", rpc.MemberRemoveResponse
-        )
+        self._change(call, raftpb.ConfChangeRemoveNode, request.ID, b"", rpc.MemberRemoveResponse)
 
     def update(self, call: int, message: bytes, meta: Any) -> None:
         """Replace a member's peer URLs."""
@@ -145,11 +140,12 @@ def _as_message(member: Member) -> Any:
     )
 
 
-def checked_urls(urls: Any) -> list[str]:
+def checked_urls(urls: Iterable[str]) -> list[str]:
     """The URLs, sorted, each once; raises BAD_MEMBER_URLS for none or for one that is none."""
-    if not urls:
+    found = sorted(set(urls))
+    if not found:
         raise errors.MEMBER_BAD_URLS()
-    for url in urls:
+    for url in found:
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -159,4 +155,4 @@ def checked_urls(urls: Any) -> list[str]:
             raise errors.MEMBER_BAD_URLS()
         if parts.scheme in ("http", "https") and port is None:
             raise errors.MEMBER_BAD_URLS()
-    return sorted(set(urls))
+    return found

@@ -1,7 +1,9 @@
-"""The KV service (rpc §4): decode, validate, authorize; writes go to the log, reads to the store."""
+"""The KV service (rpc §4): decode, validate, authorize; writes go to the log, reads to the
+store."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from corum import errors
@@ -116,10 +118,17 @@ class KvService(Service):
         node.propose(COMPACTION, message, request, call, answer=answer, prefix=user)
 
 
+def _operations(request: Any) -> Iterator[Any]:
+    return operations(request)
+
+
 def is_serializable(request: Any) -> bool:
     """Every range of it may be served from this member's own state."""
-    return all(one.request_range.serializable for one in operations(request)
-               if one.WhichOneof("request") == "request_range")
+    return all(
+        one.request_range.serializable
+        for one in _operations(request)
+        if one.WhichOneof("request") == "request_range"
+    )
 
 
 def txn_cost(request: Any) -> int:
