@@ -46,6 +46,9 @@ test: lint ## lint, Rust's tests, all Python tests
 bench: build .build/.go ## Go etcd and ours side by side (needs Go); BENCH="--quick" etc.
 	@$(BIN)/python benchmarks/run.py $(BENCH)
 
+profile: build .build/.go ## CPU per put by stage; PROFILE="'-load txn'" for another load
+	@$(BIN)/python benchmarks/profile_put.py $(PROFILE)
+
 compat: build ## the long differential and process tests
 	@$(BIN)/python -m pytest tests/compat tests/process tests/acceptance --long
 

@@ -64,7 +64,7 @@ def go_newest() -> Program | None:
 
 
 def ours() -> Program | None:
-    """corum's daemon as the command `etcd` starts it, without that script's place on the path.
+    """corum's daemon: the command `etcd` beside the running Python, if it is ours.
 
     `CORUM_TEST_SERVER` names another daemon instead, so that the tests themselves can be
     tested against Go etcd.
@@ -72,9 +72,10 @@ def ours() -> Program | None:
     replaced = os.environ.get("CORUM_TEST_SERVER")
     if replaced:
         return Program("replaced", (replaced,))
-    if importlib.util.find_spec("corum.__main__") is None:
+    script = Path(sys.executable).with_name("etcd")
+    if not script.exists() or "corum" not in script.read_text(errors="replace"):
         return None
-    return Program("corum", (sys.executable, "-m", "corum"))
+    return Program("corum", (str(script),))
 
 
 def plain_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
