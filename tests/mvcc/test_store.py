@@ -159,6 +159,7 @@ def test_restart_reads_no_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     store = Store(backend)
     put(store, *[b"%04d" % n for n in range(3_000)])
     delete(store, b"0000", b"1000")
+    backend.flush_own()
     commit(store, 1)
     backend.close()
     rows = 0
@@ -174,6 +175,28 @@ def test_restart_reads_no_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     again = LmdbBackend(tmp_path / "db.lmdb")
     store = Store(again)
     assert (store.revision, store.keys_total, rows) == (3, 2_000, 0)
+    again.close()
+
+
+def test_index_rows_may_come_later(tmp_path: Path) -> None:
+    """Revisions that were committed without their index rows are indexed when the store opens."""
+    backend = LmdbBackend(tmp_path / "db.lmdb")
+    store = Store(backend)
+    put(store, b"a", b"b")
+    commit(store, 1)
+    for number in range(5):
+        put(store, b"a", b"c", value=b"%d" % number)
+    delete(store, b"b")
+    commit(store, 2)
+    committed = len(backend.view().bucket(schema.HISTORY).range())
+    now, past = (list(store.range(b"\0", b"\0", RangeOptions(revision=at)).kvs) for at in (0, 5))
+    backend.close()
+    again = LmdbBackend(tmp_path / "db.lmdb")
+    assert len(again.range(schema.HISTORY)) < committed
+    store = Store(again)
+    assert store.keys_total == 2
+    assert store.range(b"\0", b"\0").kvs == now
+    assert store.range(b"\0", b"\0", RangeOptions(revision=5)).kvs == past
     again.close()
 
 

@@ -193,7 +193,7 @@ class MemoryMachine(StoreMachine):
 
     def open_backend(self) -> Backend:
         self.disk = self.disk or MemoryDisk()
-        return MemoryBackend(self.disk)
+        return MemoryBackend(self.disk, own_pending_max=12)
 
 
 class LmdbMachine(StoreMachine):
@@ -203,7 +203,9 @@ class LmdbMachine(StoreMachine):
 
     def open_backend(self) -> Backend:
         self.directory = self.directory or tempfile.TemporaryDirectory()
-        return LmdbBackend(Path(self.directory.name) / "db.lmdb", map_bytes=1 << 30)
+        return LmdbBackend(
+            Path(self.directory.name) / "db.lmdb", map_bytes=1 << 30, own_pending_max=12
+        )
 
     def teardown(self) -> None:
         super().teardown()

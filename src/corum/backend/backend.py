@@ -118,6 +118,10 @@ class Backend(Protocol):
     commit_ns: int
     """How long the last successful `Batch.write` took."""
 
+    defer_own: bool
+    """Whether `seal` may leave our own buckets (`schema.OWN_BUCKETS`) pending until they hold
+    `OWN_PENDING_MAX` entries. Set by whoever can make up for what a crash then loses of them."""
+
     def bucket(self, name: str, /) -> Bucket:
         """The bucket `name` of `schema.BUCKETS`."""
         ...
@@ -134,15 +138,21 @@ class Backend(Protocol):
 
     @property
     def pending_operations(self) -> int:
-        """Distinct keys written since `seal`; commit at 10,000 (`--backend-batch-limit`)."""
+        """Distinct keys of etcd's buckets written since `seal`; commit at 10,000
+        (`--backend-batch-limit`)."""
         ...
 
     def seal(self, consistent_index: int, term: int) -> Batch | None:
         """Everything pending, with this index and term, as a batch to write.
 
+        Call `flush_own` before the last one, and the next start has nothing to make up.
         None when nothing is pending and the index is the committed one, while a batch is in
         flight, and while the file is being rewritten: try again later.
         """
+        ...
+
+    def flush_own(self) -> None:
+        """The next batch shall hold our own buckets too, whatever `defer_own` says."""
         ...
 
     def committed(self, batch: Batch) -> None:

@@ -29,7 +29,16 @@ from corum.backend.backend import (
     Row,
     View,
 )
-from corum.backend.layers import Data, Get, LayeredBucket, LayeredReader, operations
+from corum.backend.layers import (
+    OWN_PENDING_MAX,
+    Data,
+    Get,
+    LayeredBucket,
+    LayeredReader,
+    entries_pending,
+    operations,
+    seal_buckets,
+)
 from corum.values import GIB
 
 if TYPE_CHECKING:
@@ -210,9 +219,18 @@ class _DefragmentJob:
 class LmdbBackend:
     """`Backend` on the file `path` (with `path`-lock beside it), created when absent."""
 
-    def __init__(self, path: str | os.PathLike[str], *, map_bytes: int = MAP_BYTES) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        map_bytes: int = MAP_BYTES,
+        own_pending_max: int = OWN_PENDING_MAX,
+    ) -> None:
         self.path: Final = Path(path)
         self.commit_ns = 0
+        self.defer_own = False
+        self._own_due = False
+        self._own_pending_max = own_pending_max
         self.databases: dict[str, Any] = {}
         self.buckets: dict[str, LayeredBucket] = {}
         self._map_bytes = map_bytes
@@ -247,21 +265,28 @@ class LmdbBackend:
 
     @property
     def pending_operations(self) -> int:
-        return sum([len(bucket.pending) for bucket in self.buckets.values()])
+        return entries_pending(self.buckets, schema.ETCD_BUCKETS)
 
     def seal(self, consistent_index: int, term: int) -> _Batch | None:
         if self._in_flight is not None or self._defragmenting is not None:
             return None
         index = (consistent_index, term)
-        if index == self._committed_index and not self.pending_operations:
+        own_pending = entries_pending(self.buckets, schema.OWN_BUCKETS)
+        due = self._own_due or not self.defer_own or own_pending >= self._own_pending_max
+        own = due and own_pending > 0
+        if index == self._committed_index and not (own or self.pending_operations):
             return None
         assert index >= self._committed_index, f"index {index} < {self._committed_index}"
         self.put(schema.META, schema.CONSISTENT_INDEX, schema.u64(consistent_index))
         self.put(schema.META, schema.TERM, schema.u64(term))
         self._committed_index = index
-        sealed = {name: bucket.seal() for name, bucket in self.buckets.items() if bucket.pending}
+        sealed = seal_buckets(self.buckets, own=own)
+        self._own_due = self._own_due and not own
         self._in_flight = _Batch(self, sealed)
         return self._in_flight
+
+    def flush_own(self) -> None:
+        self._own_due = True
 
     def committed(self, batch: Batch) -> None:
         assert batch is self._in_flight, "not the batch in flight"

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from corum.backend import schema
 from corum.backend.backend import Backend, BackendError, Batch, DefragmentJob, Row, View
-from corum.backend.layers import Data, LayeredBucket, LayeredReader, operations
+from corum.backend.layers import (
+    OWN_PENDING_MAX,
+    Data,
+    LayeredBucket,
+    LayeredReader,
+    entries_pending,
+    operations,
+    seal_buckets,
+)
 
 _PAGE: Final = 4_096
 _PAGES_EMPTY: Final = 5  # of a fresh file, so that sizes look like a disk's
@@ -135,10 +143,15 @@ class _DefragmentJob:
 class MemoryBackend:
     """`Backend` on a `MemoryDisk`."""
 
-    def __init__(self, disk: MemoryDisk | None = None) -> None:
+    def __init__(
+        self, disk: MemoryDisk | None = None, *, own_pending_max: int = OWN_PENDING_MAX
+    ) -> None:
         self.disk: Final = disk or MemoryDisk()
         self.disk.merge(in_place=False)
         self.commit_ns = 0
+        self.defer_own = False
+        self._own_due = False
+        self._own_pending_max = own_pending_max
         self.buckets: dict[str, LayeredBucket] = {
             name: LayeredBucket(base, {}, {}) for name, base in self.disk.bases.items()
         }
@@ -170,21 +183,28 @@ class MemoryBackend:
 
     @property
     def pending_operations(self) -> int:
-        return sum([len(bucket.pending) for bucket in self.buckets.values()])
+        return entries_pending(self.buckets, schema.ETCD_BUCKETS)
 
     def seal(self, consistent_index: int, term: int) -> _Batch | None:
         if self._in_flight is not None or self._defragmenting is not None:
             return None
         index = (consistent_index, term)
-        if index == self._committed_index and not self.pending_operations:
+        own_pending = entries_pending(self.buckets, schema.OWN_BUCKETS)
+        due = self._own_due or not self.defer_own or own_pending >= self._own_pending_max
+        own = due and own_pending > 0
+        if index == self._committed_index and not (own or self.pending_operations):
             return None
         assert index >= self._committed_index, f"index {index} < {self._committed_index}"
         self.put(schema.META, schema.CONSISTENT_INDEX, schema.u64(consistent_index))
         self.put(schema.META, schema.TERM, schema.u64(term))
         self._committed_index = index
-        sealed = {name: bucket.seal() for name, bucket in self.buckets.items() if bucket.pending}
+        sealed = seal_buckets(self.buckets, own=own)
+        self._own_due = self._own_due and not own
         self._in_flight = _Batch(self.disk, sealed)
         return self._in_flight
+
+    def flush_own(self) -> None:
+        self._own_due = True
 
     def committed(self, batch: Batch) -> None:
         assert batch is self._in_flight, "not the batch in flight"

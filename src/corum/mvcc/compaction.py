@@ -50,6 +50,9 @@ class Compaction:
     def step(self, limit: int = 1_000) -> bool:
         """Look at the next `limit` rows and delete what has to go; True when all is done."""
         if not self.done:
+            # Index rows may lag behind the revisions in the file, but a revision must not be gone
+            # before the index knows of it: without a tombstone its key would come back to life.
+            self._store.backend.flush_own()
             if self._dead_done:
                 self._step_history(limit)
             else:

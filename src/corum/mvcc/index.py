@@ -52,6 +52,9 @@ _BIRTH_END: Final = b"\xff" * 17
 LAYOUT: Final = b"1"
 """Version of these rows, kept in `_meta`; without it the index is rebuilt from the `key` bucket."""
 LAYOUT_KEY: Final = b"layout"
+INDEXED_KEY: Final = b"indexed"
+"""Key in `_meta` of the main revision up to which the index is complete. Index rows may be
+committed later than what they point to; opening a store makes up for it from here on."""
 
 
 class LongKeys:

@@ -12,65 +12,25 @@ from typing import Final
 
 from corum import errors
 from corum.backend import Backend, Bucket, View, schema
+from corum.mvcc.buckets import Buckets
 from corum.mvcc.compaction import Compaction
 from corum.mvcc.hashing import HashJob, HashKvJob
-from corum.mvcc.index import BIRTH, LAYOUT, LAYOUT_KEY, LEASE, LongKeys, load_long_keys
+from corum.mvcc.index import INDEXED_KEY, LAYOUT, LAYOUT_KEY, LEASE
 from corum.mvcc.reads import (
     EVERYTHING,
     Bounds,
     Change,
     OverBudget,
-    RangeCounts,
     RangeOptions,
     RangeResult,
     ReadView,
     bounds,
 )
-from corum.mvcc.revision import main_of, stored_key
+from corum.mvcc.revision import MAIN, main_of, stored_key
 from corum.mvcc.write import Write
 
 INLINE_KEYS_MAX: Final = 1_000
 """Keys that a read may look at on the loop (about 3 ms); more go to a worker."""
-
-
-class Buckets:
-    """The loop's buckets of a store."""
-
-    __slots__ = (
-        "counts",
-        "current",
-        "dead",
-        "history",
-        "key",
-        "leased",
-        "long",
-        "long_rows",
-        "meta",
-    )
-
-    def __init__(self, backend: Backend) -> None:
-        self.key: Bucket = backend.bucket(schema.KEY)
-        self.meta: Bucket = backend.bucket(schema.META)
-        self.current: Bucket = backend.bucket(schema.CURRENT)
-        self.history: Bucket = backend.bucket(schema.HISTORY)
-        self.dead: Bucket = backend.bucket(schema.DEAD)
-        self.leased: Bucket = backend.bucket(schema.LEASED)
-        self.long_rows: Bucket = backend.bucket(schema.LONG)
-        self.counts: Final = RangeCounts()
-        self.long: LongKeys = load_long_keys(self.long_rows)
-
-    def put_long(self, key: bytes, record: bytes) -> None:
-        """Set the record of a key that does not fit into `_current`."""
-        self.long.put(key, record)
-        self.long_rows.pending[record[BIRTH]] = record + key
-
-    def forget(self, key: bytes) -> None:
-        """Remove the record of `key`: compaction has taken its last revision."""
-        if len(key) <= schema.KEY_SIZE_MAX:
-            self.current.pending[key] = None
-        else:
-            self.long_rows.pending[self.long.records[key][BIRTH]] = None
-            self.long.delete(key)
 
 
 class RangeJob:
@@ -158,6 +118,8 @@ class Store:
         assert layout == LAYOUT or last is None, "keys without an index: rebuild_index first"
         if layout is None:
             self.backend.put(schema.INDEX_META, LAYOUT_KEY, LAYOUT)
+            self.backend.flush_own()  # the mark has to be there with the first keys
+        self._make_up()
         finished = _revision_in(buckets.meta, schema.FINISHED_COMPACT)
         scheduled = _revision_in(buckets.meta, schema.SCHEDULED_COMPACT)
         # Compaction may have taken the newest revisions, if they were tombstones.
@@ -166,11 +128,24 @@ class Store:
         self.reads.compacted = max(finished, scheduled)
         if scheduled > finished:
             self.compaction = Compaction(self, scheduled)
+        self.backend.defer_own = True  # `_make_up` makes up for it
+
+    def _make_up(self) -> None:
+        """Index the revisions that were committed before their index rows were."""
+        buckets, reads = self.buckets, self.reads
+        indexed = schema.from_u64(buckets.index_meta.get(INDEXED_KEY))
+        for rows in buckets.key.scan(stored_key(indexed + 1, 0)):
+            for stored, kv in rows:
+                live, dead = buckets.add_revision(stored, kv)
+                reads.live += live
+                reads.dead += dead
+            buckets.index_meta.pending[INDEXED_KEY] = MAIN.pack(main_of(rows[-1][0]))
 
     def advance(self, revision: int, changes: list[Change]) -> None:
         """For `Write.end`: `changes` have become `revision`."""
         assert revision == self.reads.revision + 1, f"{revision} after {self.reads.revision}"
         self.reads.revision = revision
+        self.buckets.index_meta.pending[INDEXED_KEY] = MAIN.pack(revision)
 
     # ---- reads
 
