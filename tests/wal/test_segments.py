@@ -385,3 +385,27 @@ def test_leftover_of_a_cut_is_removed(directory: Path) -> None:
     wal.close()
     assert names(directory) == [FIRST]
     assert read(directory).entries == entries(1, 3)
+
+
+def test_log_that_begins_with_content(directory: Path) -> None:
+    """First entries, hard state and a snapshot's record come with the creation, in one piece."""
+    state = HardState(1, 7, 3)
+    known = WalSnapshot(3, 1, ConfState(voters=(7,)))
+    first = entries(1, 3)
+    wal = Wal.create(directory, METADATA, hard_state=state, entries=first, snapshot=known)
+    save(wal, entries(4, 4), commit=4)
+    wal.close()
+    assert valid_snapshots(directory) == [WalSnapshot(), known]
+    assert read(directory).entries == entries(1, 4)
+    assert read(directory, WalSnapshot(3, 1)).entries == entries(4, 4)
+
+
+def test_first_content_larger_than_a_segment(directory: Path) -> None:
+    """It is written whole; the next segment begins at the first opportunity."""
+    first = entries(1, 90, data=b"z" * 100)
+    wal = Wal.create(directory, METADATA, entries=first, segment_bytes=SMALL)
+    assert wal.cut_due
+    wal.cut()
+    save(wal, entries(91, 91))
+    wal.close()
+    assert read(directory).last_index == 91

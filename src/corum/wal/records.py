@@ -78,14 +78,19 @@ def encode(records: Sequence[tuple[int, bytes]], crc: int) -> tuple[bytes, int]:
     return b"".join(out), crc
 
 
-def encode_batch(
-    hard_state: HardState | None, entries: Sequence[Entry], crc: int
-) -> tuple[bytes, int]:
-    """`encode` for what one Ready has to persist: the entries, then the hard state."""
+def batch(hard_state: HardState | None, entries: Sequence[Entry]) -> list[tuple[int, bytes]]:
+    """What one Ready has to persist, as records: the entries, then the hard state."""
     records = [(ENTRY, encode_entry(entry)) for entry in entries]
     if hard_state is not None:
         records.append((STATE, encode_hard_state(hard_state)))
-    return encode(records, crc)
+    return records
+
+
+def encode_batch(
+    hard_state: HardState | None, entries: Sequence[Entry], crc: int
+) -> tuple[bytes, int]:
+    """`encode` of `batch`."""
+    return encode(batch(hard_state, entries), crc)
 
 
 def encode_crc(crc: int) -> bytes:

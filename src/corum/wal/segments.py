@@ -83,26 +83,46 @@ class Wal:
         self._ahead = ZeroAhead(held[-1][0].path, offset, segment_bytes)
 
     @classmethod
-    def create(cls, directory: Path, metadata: bytes, *, segment_bytes: int = SEGMENT_BYTES) -> Wal:
-        """A new log in `directory` (mode 0700), durable when this returns.
+    def create(
+        cls,
+        directory: Path,
+        metadata: bytes,
+        *,
+        hard_state: HardState = _NO_STATE,
+        entries: Sequence[Entry] = (),
+        snapshot: WalSnapshot | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> Wal:
+        """A new log in `directory` (mode 0700), durable when this returns; it must not exist.
 
-        `directory` must not exist. It appears whole or not at all, even if the machine dies.
+        It appears whole or not at all, even if the machine dies: so what a new member begins with
+        (its first configuration changes, a restored snapshot's record) is given here.
         """
         building = directory.with_name(directory.name + ".tmp")
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(mode=0o700, parents=True)
-        path = segment_path(building, 0, 0)
-        start = (records.SNAPSHOT, encode_wal_snapshot(WalSnapshot()))
-        data, crc = records.encode([(records.METADATA, metadata), start], 0)
-        fd = _begin_segment(path, records.encode_crc(0) + data, segment_bytes)
+        content = [
+            (records.METADATA, metadata),
+            (records.SNAPSHOT, encode_wal_snapshot(WalSnapshot())),
+            *records.batch(None if hard_state == _NO_STATE else hard_state, entries),
+        ]
+        if snapshot is not None:
+            content.append((records.SNAPSHOT, encode_wal_snapshot(snapshot)))
+        data, crc = records.encode(content, 0)
+        fd = _begin_segment(
+            segment_path(building, 0, 0), records.encode_crc(0) + data, segment_bytes
+        )
         offset = os.lseek(fd, 0, os.SEEK_CUR)
         os.rename(building, directory)
         sync_directory(directory)
         sync_directory(directory.parent)
         first = SegmentName(0, 0, segment_path(directory, 0, 0))
-        return cls(
+        wal = cls(
             directory, metadata, [(first, fd)], offset=offset, crc=crc, segment_bytes=segment_bytes
         )
+        wal._hard_state = hard_state
+        wal._last_index = entries[-1].index if entries else 0
+        return wal
 
     @classmethod
     def open(
@@ -240,8 +260,9 @@ class Wal:
         return self._ahead.due
 
     def housekeep(self) -> bool:
-        """Worker thread: one slice (about a ms) of preparing disk space; False = nothing left.
+        """Worker thread: one slice (about a ms) of preparing disk space; False = enough for now.
 
+        Zeros are kept a few MiB ahead of the log, so ask `housekeeping_due` again after each write.
         Safe beside everything else, but from one thread at a time. Raises OSError (no space: the
         log can go on without; an I/O error: the next sync of the log will meet it too).
         """
