@@ -28,12 +28,14 @@ def right() -> servers.Program | None:
 class Pair:
     """`go` and `ours` run; `clients` are one gRPC connection to each, Go's first."""
 
-    def __init__(self, folder: Path, flags: Sequence[str] = ()) -> None:
-        go, ours = right(), servers.ours()
+    def __init__(
+        self, folder: Path, our_flags: Sequence[str] = (), go: servers.Program | None = None
+    ) -> None:
+        go, ours = go or right(), servers.ours()
         assert go, "no Go etcd here"
         assert ours, "corum has no daemon yet"
-        self.go = servers.Server(go, folder / "go", flags)
-        self.ours = servers.Server(ours, folder / "ours", flags)
+        self.go = servers.Server(go, folder / "go")
+        self.ours = servers.Server(ours, folder / "ours", our_flags)
         self.clients: tuple[Client, Client] | None = None
 
     @property
