@@ -13,6 +13,7 @@ from heapq import heapify, heappop, heappush
 from typing import Final
 
 from corum import errors
+from corum.pb.wire import VARINT, fields, int_field, read_varint, to_int64
 from corum.values import NS_PER_S, LeaseId
 
 TTL_MAX_S: Final = 9_000_000_000
@@ -354,34 +355,14 @@ def bucket_key(lease_id: LeaseId) -> bytes:
 
 def encode_lease(lease_id: LeaseId, ttl_s: int, remaining_s: int) -> bytes:
     """leasepb.Lease: ID (1), TTL (2), RemainingTTL (3); zeros are left out."""
-    out = bytearray()
-    for tag, field in ((0x08, lease_id), (0x10, ttl_s), (0x18, remaining_s)):
-        if field:
-            out.append(tag)
-            number = field & 0xFFFF_FFFF_FFFF_FFFF
-            while number >= 0x80:
-                out.append(number & 0x7F | 0x80)
-                number >>= 7
-            out.append(number)
-    return bytes(out)
+    return int_field(1, lease_id) + int_field(2, ttl_s) + int_field(3, remaining_s)
 
 
 def decode_lease(data: bytes) -> tuple[LeaseId, int, int]:
     """(id, TTL, remaining TTL) of a leasepb.Lease. Raises ValueError on anything else."""
-    values = {0x08: 0, 0x10: 0, 0x18: 0}
-    at = 0
-    while at < len(data):
-        tag = data[at]
-        at += 1
-        number = shift = 0
-        while True:
-            if at == len(data) or shift > 63 or tag not in values:
-                raise ValueError(f"not a leasepb.Lease: {data.hex()}")
-            byte = data[at]
-            at += 1
-            number |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        values[tag] = number - (1 << 64) if number >> 63 else number
-    return LeaseId(values[0x08]), values[0x10], values[0x18]
+    numbers = [0, 0, 0]
+    for field, kind, start, _ in fields(data):
+        if kind != VARINT or field > len(numbers):
+            raise ValueError(f"not a leasepb.Lease: {data.hex()}")
+        numbers[field - 1] = to_int64(read_varint(data, start)[0])
+    return LeaseId(numbers[0]), numbers[1], numbers[2]

@@ -209,7 +209,7 @@ def test_bucket_entry_bytes() -> None:
 @pytest.mark.parametrize("data", [b"\x08", b"\x22\x01a", b"\x08" + b"\xff" * 11])
 def test_other_bytes_are_refused(data: bytes) -> None:
     """A bucket entry that is no Lease is not guessed at."""
-    with pytest.raises(ValueError, match="not a leasepb"):
+    with pytest.raises(ValueError, match=r"leasepb|varint"):
         decode_lease(data)
 
 

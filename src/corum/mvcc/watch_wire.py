@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from corum.pb.wire import varint
+
 if TYPE_CHECKING:
     from corum.mvcc.watch_ranges import Change
 
@@ -33,27 +35,6 @@ ID_FIELD_MAX: Final = 11
 _FRAGMENT_FIELD: Final = b"\x38\x01"
 _CREATED: Final = b"\x18\x01"
 _CANCELED: Final = b"\x20\x01"
-
-
-def varint(number: int) -> bytes:
-    """Base-128 varint; negative numbers as int64 in ten bytes, as protobuf does."""
-    if 0 <= number < _SMALL_COUNT:
-        return _SMALL[number]
-    return _varint(number)
-
-
-def _varint(number: int) -> bytes:
-    number &= 0xFFFF_FFFF_FFFF_FFFF
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-_SMALL_COUNT: Final = 1024
-_SMALL: Final = tuple(map(_varint, range(_SMALL_COUNT)))
 
 
 def id_field(watch_id: int) -> bytes:
@@ -82,12 +63,10 @@ def encode_event(change: Change, previous: bytes | None = None) -> bytes:
         kv = b"\x0a" + varint(len(key)) + key + b"\x18" + varint(main)
         event = b"\x08\x01\x12" + varint(len(kv)) + kv
     else:
-        size = len(stored)
-        event = b"\x12" + (_SMALL[size] if size < _SMALL_COUNT else _varint(size)) + stored
+        event = b"\x12" + varint(len(stored)) + stored
     if previous is not None:
         event += b"\x1a" + varint(len(previous)) + previous
-    size = len(event)
-    return b"\x5a" + (_SMALL[size] if size < _SMALL_COUNT else _varint(size)) + event
+    return b"\x5a" + varint(len(event)) + event
 
 
 def is_creation(change: Change) -> bool:
