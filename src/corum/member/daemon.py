@@ -10,14 +10,17 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from corum import logs, versions
 from corum.config import Config
+from corum.config.rules import compaction_retention
 from corum.member.settings import Settings
 from corum.membership.bootstrap import BootstrapError
+from corum.server.auto_compaction import ByRevision, Periodic, Policy
 from corum.server.node import NodeConfig
 from corum.values import NS_PER_MS
 
@@ -49,6 +52,7 @@ def settings_of(config: Config) -> Settings:
         name=config.name,
         client_urls=tuple(config.advertise_client_urls),
         reports_storage=emulated.storage_version,
+        auto_compaction=auto_compaction_of(config),
     )
     return Settings(
         node,
@@ -73,6 +77,16 @@ def settings_of(config: Config) -> Settings:
         enable_gateway=config.enable_grpc_gateway,
         emulate_version=config.emulate_version,
     )
+
+
+def auto_compaction_of(config: Config) -> Callable[[], Policy] | None:
+    """What makes the compaction policy that the flags ask for; None for none."""
+    retention = compaction_retention(config)
+    if retention == 0:
+        return None
+    if config.auto_compaction_mode == "revision":
+        return lambda: ByRevision(retention)
+    return lambda: Periodic(retention)
 
 
 class Daemon:

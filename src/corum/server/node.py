@@ -33,6 +33,7 @@ from corum.raft import (
 )
 from corum.server import operations as op
 from corum.server.apply import Applier
+from corum.server.auto_compaction import Policy
 from corum.server.commits import Commits, Jobs
 from corum.server.drive import Driver, Log
 from corum.server.gate import OpenGate
@@ -80,6 +81,8 @@ class NodeConfig:
     name: str = "default"
     client_urls: tuple[str, ...] = ()
     reports_storage: bool = True
+    auto_compaction: Callable[[], Policy] | None = None
+    """Makes the policy; None: nothing is compacted unless asked."""
 
 
 class Ports(Protocol):
@@ -189,6 +192,7 @@ class Node:
         self.reconfiguration = Reconfiguration(self)
         self.snapshotting = Snapshotting(self, ports.snapshots)
         self.versions = Versions(self)
+        self.auto_compaction = config.auto_compaction() if config.auto_compaction else None
         self.defragmentation = Defragmentation(self)
         self.downloads = Downloads(self)
         self.applier.operations |= {
@@ -323,7 +327,19 @@ class Node:
         for context in self.reads.retry(now_ns):
             self.raft.read_index(context)
         self.leases.tick(now_ns)
+        if self.auto_compaction is not None:
+            self._compact_automatically(self.auto_compaction, now_ns)
         self._say(self.watch.tick(now_ns))
+
+    def _compact_automatically(self, policy: Policy, now_ns: int) -> None:
+        if not self.is_leader:
+            policy.paused()
+            return
+        revision = policy.due(now_ns, self.store.revision)
+        if revision > self.store.compacted:
+            self.ports.transition("info", "starting auto compaction", revision=revision)
+            request = rpc.CompactionRequest(revision=revision)
+            self.propose_own(op.COMPACTION, request.SerializeToString(), request)
 
     def _compaction_slice(self, now_ns: int) -> None:
         if now_ns < self._compaction_at_ns or self.backend.pending_operations > (
