@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 from corum.raft import confchange, follower, leader
 from corum.raft.conf_entry import as_v2, encode
 from corum.raft.confchange import Configuration, Membership
-from corum.raft.log import Log, entries_bytes
+from corum.raft.log import Log
 from corum.raft.messages import (
     CAMPAIGN_TRANSFER,
+    ENTRY_OVERHEAD_BYTES,
     NO_MEMBER,
     ConfChange,
     ConfChangeType,
@@ -461,8 +462,9 @@ def _on_storage_apply_resp(raft: Raft, msg: Message) -> None:
     entries = msg.entries
     if not entries:
         return
-    raft.applied_to(entries[-1].index, entries_bytes(entries))
-    raft.uncommitted_bytes = max(0, raft.uncommitted_bytes - payload_bytes(entries))
+    payload = payload_bytes(entries)
+    raft.applied_to(entries[-1].index, payload + ENTRY_OVERHEAD_BYTES * len(entries))
+    raft.uncommitted_bytes = max(0, raft.uncommitted_bytes - payload)
 
 
 _ANSWER_TO = {
