@@ -15,13 +15,12 @@ from typing import Any, Final
 
 from corum import errors
 from corum.api import json_messages
+from corum.api.http_rules import JSON, Answer, text_answer
 from corum.pb.methods import Method, methods
-from corum.values import value
 from corum.versions import Emulated
 
-JSON_TYPE: Final = ("content-type", "application/json")
-_TEXT_TYPE: Final = ("content-type", "text/plain; charset=utf-8")
-_NOSNIFF: Final = ("x-content-type-options", "nosniff")
+SUCCESS_HEADERS: Final = (JSON, ("grpc-metadata-content-type", "application/grpc"))
+"""Headers of an answer that holds a message, or begins a stream of them."""
 
 _KV, _LEASE, _CLUSTER = "/etcdserverpb.KV/", "/etcdserverpb.Lease/", "/etcdserverpb.Cluster/"
 _MAINTENANCE, _AUTH = "/etcdserverpb.Maintenance/", "/etcdserverpb.Auth/"
@@ -85,15 +84,6 @@ PATHS: Final[dict[str, str]] = {
 _OLD_PREFIXES: Final = ("/v3beta/", "/v3alpha/")
 
 
-@value
-class Answer:
-    """A whole HTTP answer."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-
 def is_gateway(path: str) -> bool:
     """Does this path (without query) belong to the gateway, known to it or not?"""
     return path.startswith(("/v3/", *_OLD_PREFIXES))
@@ -119,18 +109,18 @@ def refusal(verb: str, path: str, emulated: Emulated) -> Answer | None:
 
 def _not_found(emulated: Emulated) -> Answer:
     if emulated.old_gateway:
-        return Answer(404, (_TEXT_TYPE, _NOSNIFF), b"Not Found\n")
+        return text_answer(404, "Not Found")
     return _status_answer(404, errors.NOT_FOUND, "Not Found")
 
 
 def _wrong_verb(emulated: Emulated) -> Answer:
     if emulated.old_gateway:
-        return Answer(405, (_TEXT_TYPE, _NOSNIFF), b"Method Not Allowed\n")
+        return text_answer(405, "Method Not Allowed")
     return _status_answer(501, errors.UNIMPLEMENTED, "Method Not Allowed")
 
 
 def _status_answer(status: int, code: int, text: str) -> Answer:
-    return Answer(status, (JSON_TYPE,), _dumps({"code": code, "message": text}))
+    return Answer(status, (JSON,), _dumps({"code": code, "message": text}))
 
 
 def decode(method: Method, body: bytes) -> bytes:
@@ -174,7 +164,7 @@ def failure(code: int, text: str, emulated: Emulated) -> Answer:
     if not emulated.old_gateway:
         return _status_answer(errors.http_status(code), code, text)
     body = {"error": text, "code": code, "message": text}
-    return Answer(_old_http_status(code), (JSON_TYPE,), _dumps(body))
+    return Answer(_old_http_status(code), (JSON,), _dumps(body))
 
 
 def encode_failure(code: int, text: str, emulated: Emulated) -> bytes:

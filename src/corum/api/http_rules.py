@@ -1,0 +1,95 @@
+"""What every HTTP request on the client port is subject to, as pure functions.
+
+CORS headers, the host check, path cleaning, and the two standard refusals. `Answer` is what all
+handlers of the port give back.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from typing import Final
+
+from corum.values import value
+
+Headers = tuple[tuple[str, str], ...]
+
+TEXT: Final = ("content-type", "text/plain; charset=utf-8")
+JSON: Final = ("content-type", "application/json")
+NOSNIFF: Final = ("x-content-type-options", "nosniff")
+
+
+@value
+class Answer:
+    """A whole HTTP answer; header names are lower-case."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def text_answer(status: int, text: str, *more: tuple[str, str]) -> Answer:
+    """A refusal in plain words, as Go's `http.Error` writes it: a newline follows the text."""
+    return Answer(status, (TEXT, NOSNIFF, *more), f"{text}\n".encode())
+
+
+def not_found() -> Answer:
+    """404 for a path that nobody serves."""
+    return text_answer(404, "404 page not found")
+
+
+def wrong_verb(*allowed: str) -> Answer:
+    """405; `allowed` are the verbs that would have been right."""
+    return text_answer(405, "Method Not Allowed", ("allow", ",".join(allowed)))
+
+
+def clean_path(path: str) -> str:
+    """The path to redirect to (301) when it differs: no "." and "..", no double slashes."""
+    if not path.startswith("/"):
+        path = f"/{path}"
+    cleaned = posixpath.normpath(path)
+    cleaned = f"/{cleaned.lstrip('/')}"  # POSIX lets two leading slashes stand
+    return f"{cleaned}/" if path.endswith(("/", "/.", "/..")) and cleaned != "/" else cleaned
+
+
+def cors_headers(allowed: Sequence[str], origin: str | None) -> Headers:
+    """The headers that let a browser on `origin` read the answer; none if it may not.
+
+    `allowed`: --cors; "*" or nothing allows all. An OPTIONS request gets them with 200 and no body.
+    """
+    if not allowed or "*" in allowed:
+        origin = "*"
+    elif origin is None or origin not in allowed:
+        return ()
+    return (
+        ("access-control-allow-methods", "POST, GET, OPTIONS, PUT, DELETE"),
+        ("access-control-allow-origin", origin),
+        ("access-control-allow-headers", "accept, content-type, authorization"),
+    )
+
+
+def host_refusal(whitelist: Sequence[str], host_header: str) -> Answer | None:
+    """421 if a plain HTTP request names a host that --host-whitelist does not have, else None.
+
+    It stops DNS rebinding: a page whose name was pointed at this machine keeps its own Host.
+    """
+    if not whitelist or "*" in whitelist:
+        return None
+    host = hostname(host_header)
+    if host in whitelist:
+        return None
+    return text_answer(
+        421,
+        f'The Host header "{host}" is none that this etcd knows.\n\n'
+        "Use TLS, or name the host on the command line:\n"
+        f'  etcd --host-whitelist "{host}"\n\n'
+        "The check stands against DNS rebinding (CVE-2018-5702).",
+    )
+
+
+def hostname(host_header: str) -> str:
+    """The Host header without its port: "[::1]:2379" is "::1"."""
+    if host_header.startswith("["):
+        return host_header[1:].partition("]")[0]
+    host, colon, port = host_header.rpartition(":")
+    return host if colon and port.isdigit() and ":" not in host else host_header
