@@ -6,6 +6,7 @@ directory is taken over. `bbolt_format` describes the file.
 
 from corum.backend.bbolt_format import PAGE_BYTES, BboltError, Row
 from corum.backend.bbolt_read import Bucket, Database
+from corum.backend.bbolt_transfer import commit, image_of, load
 from corum.backend.bbolt_write import Image, Source, with_trailer, write_database, write_snapshot
 
 __all__ = [
@@ -16,6 +17,9 @@ __all__ = [
     "Image",
     "Row",
     "Source",
+    "commit",
+    "image_of",
+    "load",
     "with_trailer",
     "write_database",
     "write_snapshot",

@@ -1,0 +1,108 @@
+"""The table of etcdutl's commands and flags. Texts as etcd 3.7 has them."""
+
+from __future__ import annotations
+
+from corum.cli import flags
+from corum.cli.command import Command
+from corum.cli.flags import Flag
+
+_GLOBAL = (
+    flags.text(
+        "write-out",
+        "simple",
+        "set the output format (fields, json, protobuf, simple, table)",
+        short="w",
+    ),
+    flags.duration(
+        "timeout",
+        10_000_000_000,
+        "time to wait to obtain a file lock on db file, 0 to block indefinitely",
+    ),
+)
+
+_RESTORE = (
+    flags.text("data-dir", "", "Path to the output data directory"),
+    flags.text("wal-dir", "", "Path to the WAL directory (use --data-dir if none given)"),
+    flags.text(
+        "initial-cluster",
+        "default=http://localhost:2380",
+        "Initial cluster configuration for restore bootstrap",
+    ),
+    flags.text(
+        "initial-cluster-token",
+        "etcd-cluster",
+        "Initial cluster token for the etcd cluster during restore bootstrap",
+    ),
+    flags.text(
+        "initial-advertise-peer-urls",
+        "http://localhost:2380",
+        "List of this member's peer URLs to advertise to the rest of the cluster",
+    ),
+    flags.text("name", "default", "Human-readable name for this member"),
+    flags.boolean(
+        "skip-hash-check",
+        "Ignore snapshot integrity hash value (required if copied from data directory)",
+    ),
+    Flag(
+        "initial-memory-map-size",
+        "uint",
+        10 << 30,
+        "Initial memory map size of the database in bytes. "
+        "It uses the default value if not defined or defined to 0",
+    ),
+    Flag("bump-revision", "uint", 0, "How much to increase the latest revision after restore"),
+    flags.boolean(
+        "mark-compacted",
+        "Mark the latest revision after restore as the point of scheduled compaction "
+        "(required if --bump-revision > 0, disallowed otherwise)",
+    ),
+)
+
+PROGRAM = Command(
+    "etcdutl",
+    "An administrative command line tool for etcd3.",
+    sticky=_GLOBAL,
+    commands=(
+        Command(
+            "defrag",
+            "Defragments the storage of the etcd",
+            run="corum.cli.etcdutl.upkeep:defrag",
+            flags=(
+                flags.text(
+                    "data-dir", "", "Required. Defragments a data directory not in use by etcd."
+                ),
+            ),
+        ),
+        Command(
+            "hashkv",
+            "Prints the KV history hash of a given file",
+            usage="hashkv <filename>",
+            run="corum.cli.etcdutl.upkeep:hashkv",
+            flags=(flags.integer("rev", 0, "maximum revision to hash (default: latest revision)"),),
+        ),
+        Command(
+            "snapshot",
+            "Manages etcd node snapshots",
+            commands=(
+                Command(
+                    "restore",
+                    "Restores an etcd member snapshot to an etcd directory",
+                    usage="restore <filename> --data-dir {output dir} [options]",
+                    run="corum.cli.etcdutl.snapshot:run_restore",
+                    flags=_RESTORE,
+                ),
+                Command(
+                    "status",
+                    "Gets backend snapshot status of a given file",
+                    usage="status <filename>",
+                    run="corum.cli.etcdutl.snapshot:run_status",
+                ),
+            ),
+        ),
+        Command(
+            "version",
+            "Prints the version of etcdutl",
+            run="corum.cli.etcdutl.upkeep:version",
+        ),
+    ),
+)

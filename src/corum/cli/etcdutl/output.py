@@ -1,0 +1,53 @@
+"""How etcdutl prints: simple, json, fields, table; and how it words what the system refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from corum.cli.command import EXIT_BAD_FEATURE, EXIT_ERROR, ExitError
+from corum.values import value
+
+FORMATS: Final = ("simple", "json", "fields", "table")
+
+
+@value
+class Shown:
+    """One thing to print: its name in each format, and its value."""
+
+    heading: str  # of a table's column
+    field: str
+    key: str  # in JSON
+    number_or_text: int | str
+    cell: str  # in simple and table
+
+
+def check_format(form: str) -> None:
+    """Refuse a format that cannot be printed, before any work is done."""
+    if form == "protobuf":
+        raise ExitError(EXIT_BAD_FEATURE, "protobuf not supported as output format")
+    if form not in FORMATS:
+        raise ExitError(EXIT_BAD_FEATURE, "unsupported output format")
+
+
+def render(form: str, items: Sequence[Shown]) -> str:
+    """The items in a checked format, with the newline at the end."""
+    if form == "json":
+        found = {item.key: item.number_or_text for item in items}
+        return json.dumps(found, separators=(",", ":")) + "\n"
+    if form == "fields":
+        return "".join(f'"{item.field}" : {item.number_or_text}\n' for item in items)
+    cells = [item.cell for item in items]
+    if form == "simple":
+        return ", ".join(cells) + "\n"
+    from corum.cli.etcdctl.printers import table_lines  # protobuf, which the others do without
+
+    return "\n".join(table_lines([item.heading for item in items], [cells])) + "\n"
+
+
+def refused(verb: str, error: OSError) -> ExitError:
+    """What the system said, as Go words it: "open X: no such file or directory"."""
+    reason = os.strerror(error.errno).lower() if error.errno else str(error)
+    return ExitError(EXIT_ERROR, f"{verb} {error.filename}: {reason}")
