@@ -1,45 +1,57 @@
 """HTTP on the client port: status endpoints, and the JSON gateway to the gRPC handlers.
 
-A gateway request runs the same handler as its gRPC method, under the HTTP call's id; the outbox hands
-the answers to a `_Call` here, which turns them into JSON.
+A gateway request runs the same handler as its gRPC method, under the HTTP call's id; the outbox
+hands the answers to a `_Call` here, which turns them into JSON.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from corum import errors
+from corum import errors, process_metrics
 from corum._transport import Transport
-from corum.api import gateway
+from corum.api import gateway, profiling, status
+from corum.api.gauges import measure
+from corum.api.http_rules import Answer, cors_headers, host_refusal, not_found
 from corum.api.router import Router
 from corum.pb.methods import Method
 from corum.server.node import Node
+from corum.values import value
 from corum.versions import Emulated
 
 Headers = list[tuple[str, str]]
 
-CORS: Headers = [
-    ("access-control-allow-methods", "POST, GET, OPTIONS, PUT, DELETE"),
-    ("access-control-allow-origin", "*"),
-    ("access-control-allow-headers", "accept, content-type, authorization"),
-]
-NOT_FOUND: Headers = [
-    ("content-type", "text/plain; charset=utf-8"),
-    ("x-content-type-options", "nosniff"),
-]
+
+@value
+class Rules:
+    """What the flags say about HTTP."""
+
+    cors: Sequence[str] = ("*",)
+    host_whitelist: Sequence[str] = ("*",)
+    gateway: bool = True
+    pprof: bool = False
 
 
 class Front:
     """Gives HTTP requests to whoever answers their path."""
 
     def __init__(
-        self, node: Node, router: Router, transport: Transport, emulated: Emulated
+        self,
+        node: Node,
+        router: Router,
+        transport: Transport,
+        emulated: Emulated,
+        rules: Rules,
     ) -> None:
         self._node = node
         self._router = router
         self._transport = transport
         self._emulated = emulated
         self._streams: dict[int, _Call] = {}
+        self._rules = rules
+        measure(router.metrics, node, router, emulated)
         router.http = self.request
         router.http_closed = self._closed
 
@@ -53,17 +65,73 @@ class Front:
         body: bytes,
         peer: Any,
     ) -> None:
-        """One request."""
+        """One request on the client port (or one of its metrics-only listeners)."""
         path, _, query = target.partition("?")
-        if verb == "OPTIONS":
-            self._reply(call, 200, [], b"")
-        elif gateway.is_gateway(path):
-            self._gateway(call, verb, path, dict(headers), body, peer)
+        found = dict(headers)
+        refusal = host_refusal(self._rules.host_whitelist, found.get("host", ""))
+        if refusal is not None and not peer.tls:
+            self.answer(call, refusal)
+        elif verb == "OPTIONS":
+            self.answer(call, Answer(200, (), b""))
+        elif gateway.is_gateway(path) and self._rules.gateway:
+            self._gateway(call, verb, path, found, body, peer)
         else:
-            self._reply(call, 404, NOT_FOUND, b"404 page not found\n")
+            self._status(call, verb, path, query)
 
-    def _reply(self, call: int, status: int, headers: Any, body: bytes) -> None:
-        self._transport.http_reply(call, status, [*headers, *CORS], body)
+    def answer(self, call: int, answer: Answer) -> None:
+        """A whole answer, with the headers that every one carries."""
+        headers = [*answer.headers, *cors_headers(self._rules.cors, None)]
+        self._transport.http_reply(call, answer.status, headers, answer.body)
+
+    def _status(self, call: int, verb: str, path: str, query: str) -> None:
+        node, emulated = self._node, self._emulated
+        if status.probe_named(path) is not None:
+            status.probe(
+                verb,
+                path,
+                query,
+                facts=self._facts(),
+                read=self._read,
+                done=lambda answer: self.answer(call, answer),
+                metrics=self._router.metrics.server,
+                emulated=emulated,
+            )
+        elif path == "/version":
+            members = node.members.version
+            self.answer(call, status.version(verb, emulated, members, members))
+        elif path == "/metrics":
+            page = status.metrics_page(self._router.metrics, process_metrics.lines)
+            self.answer(call, page)
+        elif path == "/debug/vars":
+            self.answer(call, status.debug_vars(sys.argv, {"raft.status": self._raft_status()}))
+        elif self._rules.pprof and path.startswith("/debug/pprof"):
+            self.answer(call, profiling.answer(path))
+        else:
+            self.answer(call, not_found())
+
+    def _facts(self) -> status.Facts:
+        node = self._node
+        names = {1: "NOSPACE", 2: "CORRUPT"}
+        alarms = tuple(names.get(alarm, "UNKNOWN") for _, alarm in node.alarms.get(0, 0))
+        return status.Facts(alarms, node.leader != 0, node.is_learner)
+
+    def _read(self, serializable: bool, then: Callable[[str | None], None]) -> None:
+        if serializable:
+            then(None)
+            return
+        self._node.reads.add(lambda *_: then(None), _Probe(then), None)
+
+    def _raft_status(self) -> dict[str, object]:
+        found = self._node.raft.status()
+        return {
+            "id": f"{found.id:x}",
+            "term": found.term,
+            "vote": f"{found.vote:x}",
+            "commit": found.commit,
+            "lead": f"{found.leader:x}",
+            "raftState": f"State{found.role.name.title()}",
+            "applied": found.applied,
+        }
 
     # ---- the gateway
 
@@ -72,7 +140,7 @@ class Front:
     ) -> None:
         refusal = gateway.refusal(verb, path, self._emulated)
         if refusal is not None:
-            self._reply(call, refusal.status, refusal.headers, refusal.body)
+            self.answer(call, refusal)
             return
         method = gateway.find(path)
         assert method is not None
@@ -103,13 +171,12 @@ class Front:
     def reply(self, call: _Call, message: bytes) -> None:
         """The one answer of a unary call."""
         body = gateway.encode(call.method, message)
-        self._reply(call.call, 200, [gateway.JSON_TYPE], body)
+        self.answer(call.call, Answer(200, gateway.SUCCESS_HEADERS, body))
 
     def fail(self, call: _Call, code: int, text: str) -> None:
         """The end of a call, with an error or (code 0) of a stream without one."""
         if not call.streaming:
-            answer = gateway.failure(code, text, self._emulated)
-            self._reply(call.call, answer.status, answer.headers, answer.body)
+            self.answer(call.call, gateway.failure(code, text, self._emulated))
             return
         self._streams.pop(call.call, None)
         if not call.started:
@@ -122,7 +189,8 @@ class Front:
     def start(self, call: _Call) -> None:
         """The head of a streamed answer."""
         call.started = True
-        self._transport.http_start(call.call, 200, [gateway.JSON_TYPE, *CORS])
+        headers = [*gateway.SUCCESS_HEADERS, *cors_headers(self._rules.cors, None)]
+        self._transport.http_start(call.call, 200, headers)
 
     def send(self, call: _Call, message: bytes) -> bool:
         """A line of a streamed answer; True when the client does not keep up."""
@@ -137,6 +205,15 @@ class Front:
     def _closed(self, call: int) -> None:
         self._streams.pop(call, None)
         self._node.out.converters.pop(call, None)
+
+
+class _Probe:
+    """Stands where a read's call id stands, so that a read that fails is told to the probe."""
+
+    __slots__ = ("then",)
+
+    def __init__(self, then: Callable[[str | None], None]) -> None:
+        self.then = then
 
 
 class _Call:

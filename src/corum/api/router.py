@@ -14,6 +14,7 @@ from corum import _transport as wire
 from corum import errors
 from corum.api.methods import METHODS
 from corum.api.v3.calls import Service
+from corum.metrics import Metrics
 from corum.server.node import Node
 
 METADATA_KEYS: Final = ("token", "authorization", "hasleader", "client-api-version")
@@ -28,16 +29,14 @@ class Router:
     def __init__(self, node: Node, services: Iterable[Service]) -> None:
         """Methods that no service here offers are answered Unimplemented."""
         self.node = node
-        size = len(METHODS)
         self.index = {path: n for n, (path, _) in enumerate(METHODS)}
         self._unary: list[Any] = [_unimplemented(path) for path, _ in METHODS]
         self._streams: list[Any] = [(one, None, None, None) for one in self._unary]
         self._open: dict[int, tuple[int, Any]] = {}
         for service in services:
             self._register(service)
-        self.started = [0] * size
-        self.received = [0] * size
-        self.failed: dict[tuple[int, int], int] = {}
+        self.metrics = Metrics()
+        self.grpc = self.metrics.serve_grpc(METHODS)
         self.versions: dict[str | None, int] = {}
         self.bugs_total = 0
         self.http: HttpHandler | None = None
@@ -62,7 +61,7 @@ class Router:
 
     def dispatch(self, events: list[tuple[Any, ...]]) -> None:
         """Give every event to its handler, in order."""
-        unary_kind, unary, started = wire.UNARY, self._unary, self.started
+        unary_kind, unary, started = wire.UNARY, self._unary, self.grpc.started
         versions, kinds = self.versions, self._kinds
         for event in events:
             if event[0] == unary_kind:
@@ -85,8 +84,7 @@ class Router:
 
     def refuse(self, method: int, call: int, error: errors.EtcdError) -> None:
         """End a call with an error of the table."""
-        key = (method, error.code)
-        self.failed[key] = self.failed.get(key, 0) + 1
+        self.grpc.handled[method][error.code] += 1
         self.node.out.failures.append((call, error.code, error.text))
 
     def _bug(self, method: int, call: int, error: Exception) -> None:
@@ -98,7 +96,7 @@ class Router:
 
     def _stream_open(self, event: tuple[Any, ...]) -> None:
         _, call, method, meta = event
-        self.started[method] += 1
+        self.grpc.started[method] += 1
         self.open_stream(call, method, meta)
 
     def open_stream(self, call: int, method: int, meta: Any) -> None:
@@ -119,7 +117,7 @@ class Router:
         if found is None:
             return  # ended by us a moment ago
         method, meta = found
-        self.received[method] += 1
+        self.grpc.received[method] += 1
         try:
             self._streams[method][1](call, message, meta)
         except errors.EtcdError as error:

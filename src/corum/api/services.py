@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corum.api.v3.calls import Service
 from corum.api.v3.cluster import ClusterService
+from corum.api.v3.health import HealthService, ReflectionService
 from corum.api.v3.kv import KvService
 from corum.api.v3.lease import LeaseService
 from corum.api.v3.maintenance import MaintenanceService
@@ -19,4 +20,7 @@ def services_of(node: Node) -> list[Service]:
         LeaseService(node),
         ClusterService(node),
         MaintenanceService(node),
+        HealthService(node),
+        ReflectionService(node, "v1"),
+        ReflectionService(node, "v1alpha"),
     ]

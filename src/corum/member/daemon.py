@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from corum import logs, versions
+from corum.api.front import Rules
 from corum.config import Config
 from corum.config.rules import compaction_retention
 from corum.member.settings import Settings
@@ -73,8 +74,12 @@ def settings_of(config: Config) -> Settings:
         sync=not config.unsafe_no_fsync,
         max_snapshots=config.max_snapshots,
         max_wals=config.max_wals,
-        enable_pprof=config.enable_pprof,
-        enable_gateway=config.enable_grpc_gateway,
+        http=Rules(
+            config.cors,
+            config.host_whitelist,
+            gateway=config.enable_grpc_gateway,
+            pprof=config.enable_pprof,
+        ),
         emulate_version=config.emulate_version,
     )
 

@@ -113,9 +113,8 @@ class Runtime:
             start_ms=time.time_ns() // NS_PER_MS,
         )
         self.router = Router(self.node, services_of(self.node))
-        self.front = Front(
-            self.node, self.router, self.transport, versions.EMULATED[settings.emulate_version]
-        )
+        emulated = versions.EMULATED[settings.emulate_version]
+        self.front = Front(self.node, self.router, self.transport, emulated, settings.http)
         self._campaigned = False
         self._next_purge_ns = time.monotonic_ns() + PURGE_NS
 

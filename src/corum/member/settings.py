@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from corum import versions
+from corum.api.front import Rules
 from corum.server.node import NodeConfig
 from corum.values import value
 
@@ -31,6 +32,5 @@ class Settings:
     sync: bool = True
     max_snapshots: int = 5
     max_wals: int = 5
-    enable_pprof: bool = False
-    enable_gateway: bool = True
+    http: Rules = Rules()
     emulate_version: str = versions.DEFAULT

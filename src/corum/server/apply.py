@@ -72,6 +72,10 @@ class Applier:
             op.ALARM: self.alarm,
         }
         self.events_total = 0
+        self.granted_total = 0
+        self.revoked_total = 0
+        self.counts = dict.fromkeys((op.RANGE, op.PUT, op.DELETE_RANGE, op.TXN, op.COMPACTION), 0)
+        """Entries applied, by operation; the node counts."""
         self.alarm_changed: Callable[[], None] = lambda: None
 
     # ---- keys
@@ -157,6 +161,7 @@ class Applier:
             ttl_s = self.lessor.grant(lease, request.TTL, self.now_ns)
         except errors.EtcdError as error:
             return error
+        self.granted_total += 1
         self.backend.put(schema.LEASE, *self.lessor.persist(lease))
         body = b"\x10" + varint(lease) + b"\x18" + varint(ttl_s)
         return self.headers.at(self.store.revision) + body
@@ -169,6 +174,7 @@ class Applier:
             keys = self.lessor.revoke(lease)
         except errors.EtcdError as error:
             return error
+        self.revoked_total += 1
         self.backend.delete(schema.LEASE, key)
         if keys:
             write = self.store.begin()

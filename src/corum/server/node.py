@@ -186,6 +186,8 @@ class Node:
         self.applied_term = 0
         self.consistent_index = schema.from_u64(backend.get(schema.META, schema.CONSISTENT_INDEX))
         self.soft = SoftState(0, Role.FOLLOWER)
+        self.leader_changes_total = 0
+        self.compacted_rows_total = 0
         self.replaying = True
         """True until everything that was committed before this start is applied."""
         self.driver = Driver(raft, storage, ports.log, self, members.local)
@@ -230,6 +232,12 @@ class Node:
     def is_leader(self) -> bool:
         """Does this member lead?"""
         return self.soft.role == Role.LEADER
+
+    @property
+    def is_learner(self) -> bool:
+        """Is this member a learner?"""
+        me = self.members.me
+        return me is not None and me.is_learner
 
     def check_open(self, meta: Any) -> None:
         """A call that needs a running member: raises NO_LEADER when the client demands one."""
@@ -323,7 +331,10 @@ class Node:
             if waiter[1] is not None:
                 self.out.error(waiter[1], errors.TIMEOUT())
         for _, call, _ in self.reads.overdue(now_ns):
-            self.out.error(call, errors.TIMEOUT())
+            if isinstance(call, int):
+                self.out.error(call, errors.TIMEOUT())
+            else:
+                call.then(errors.TIMEOUT.text)  # a probe
         for context in self.reads.retry(now_ns):
             self.raft.read_index(context)
         self.leases.tick(now_ns)
@@ -348,7 +359,10 @@ class Node:
             return
         compaction = self.store.compaction
         assert compaction is not None
-        if compaction.step(self.config.compaction_rows):
+        removed = compaction.removed
+        done = compaction.step(self.config.compaction_rows)
+        self.compacted_rows_total += compaction.removed - removed
+        if done:
             self.ports.transition(
                 "info", "finished scheduled compaction", **{"compact-revision": compaction.revision}
             )
@@ -381,7 +395,7 @@ class Node:
         operations = self.applier.operations
         waiting = self.proposals.waiting
         replies, out = self.out.replies, self.out
-        consistent = self.consistent_index
+        consistent, counts = self.consistent_index, self.applier.counts
         for entry in entries:
             waiter: Any = entry.request
             if waiter is not None:
@@ -398,6 +412,8 @@ class Node:
             if entry.index <= consistent:
                 continue
             result = operations[operation](request)
+            if operation in counts:
+                counts[operation] += 1
             if waiter is None:
                 continue
             answer = waiter[4]
@@ -424,6 +440,8 @@ class Node:
     def soft_state_changed(self, state: SoftState) -> None:
         """Who leads, and what this member is, changed."""
         was_leader = self.is_leader
+        if state.leader and state.leader != self.soft.leader:
+            self.leader_changes_total += 1
         self.soft = state
         self.headers.set_term(self.raft.raft.term)
         if self.is_leader and not was_leader:

@@ -1,0 +1,83 @@
+"""What /metrics says of a node: values are read when somebody asks, not kept up to date.
+
+Histograms of the log and the backend are fed by the runtime, a batch at a time.
+"""
+
+from __future__ import annotations
+
+from corum.api.router import Router
+from corum.metrics import Metrics
+from corum.server.node import Node
+from corum.server.operations import COMPACTION, DELETE_RANGE, PUT, RANGE, TXN
+from corum.versions import Emulated, go_version
+
+_ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
+
+
+def measure(metrics: Metrics, node: Node, router: Router, emulated: Emulated) -> None:
+    """Tie every metric that a node can answer to where it is kept."""
+    _server(metrics, node, emulated)
+    _mvcc(metrics, node)
+    _leases(metrics, node)
+    metrics.registry.collect(lambda: _refresh(metrics, node, router, emulated))
+
+
+def _server(metrics: Metrics, node: Node, emulated: Emulated) -> None:
+    server = metrics.server
+    server.has_leader.source = lambda: float(node.leader != 0)
+    server.is_leader.source = lambda: float(node.is_leader)
+    server.is_learner.source = lambda: float(node.is_learner)
+    server.leader_changes_seen_total.source = lambda: node.leader_changes_total
+    server.proposals_committed_total.source = lambda: node.committed
+    server.proposals_applied_total.source = lambda: node.applied_index
+    server.proposals_pending.source = lambda: len(node.proposals.waiting)
+    server.proposals_failed_total.source = lambda: node.proposals.failed_total
+    server.slow_read_indexes_total.source = lambda: node.reads.slow_total
+    server.read_indexes_failed_total.source = lambda: node.reads.failed_total
+    server.quota_backend_bytes.source = lambda: node.space.quota_bytes
+    server.lease_expired_total.source = lambda: node.leases.expired_total
+    server.id.labels(f"{node.members.local:x}").set(1)
+    server.version.labels(emulated.server).set(1)
+    server.go_version.labels(go_version()).set(1)
+
+
+def _mvcc(metrics: Metrics, node: Node) -> None:
+    mvcc, counts = metrics.mvcc, node.applier.counts
+    mvcc.range_total.source = lambda: node.ranges.ranges_total + counts[RANGE]
+    mvcc.put_total.source = lambda: counts[PUT]
+    mvcc.delete_total.source = lambda: counts[DELETE_RANGE]
+    mvcc.txn_total.source = lambda: counts[TXN]
+    mvcc.db_total_size_in_bytes.source = lambda: node.backend.size
+    mvcc.db_total_size_in_use_in_bytes.source = lambda: node.backend.size_in_use
+    mvcc.db_open_read_transactions.source = lambda: node.backend.open_views
+    mvcc.keys_total.source = lambda: node.store.keys_total
+    mvcc.current_revision.source = lambda: node.store.revision
+    mvcc.compact_revision.source = lambda: max(node.store.compacted, 0)
+    mvcc.events_total.source = lambda: node.watch.events_total
+    mvcc.watcher_total.source = lambda: node.watch.watcher_count
+    mvcc.watch_stream_total.source = lambda: node.watch.stream_count
+    mvcc.slow_watcher_total.source = lambda: node.watch.slow_count
+    mvcc.db_compaction_keys_total.source = lambda: node.compacted_rows_total
+
+
+def _leases(metrics: Metrics, node: Node) -> None:
+    counts = node.applier.counts
+    metrics.leases.granted_total.source = lambda: node.applier.granted_total
+    metrics.leases.revoked_total.source = lambda: node.applier.revoked_total
+    metrics.leases.renewed_total.source = lambda: node.leases.renewed_total
+    assert COMPACTION in counts
+
+
+def _refresh(metrics: Metrics, node: Node, router: Router, emulated: Emulated) -> list[str]:
+    """Families whose children come and go; adds no lines of its own."""
+    server = metrics.server
+    server.alarms.clear()
+    for member, alarm in node.alarms.get(0, 0):
+        server.alarms.labels(f"{member:x}", _ALARMS.get(alarm, "UNKNOWN")).set(1)
+    server.cluster_version.clear()
+    if node.members.version:
+        minor = ".".join(node.members.version.split(".")[:2])
+        server.cluster_version.labels(minor).set(1)
+    for version, count in router.versions.items():
+        server.client_requests_total.labels("unary", version or "unknown").value = count
+    return []
