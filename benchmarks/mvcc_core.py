@@ -228,6 +228,12 @@ def main() -> None:
     loop = Loop(path)
     writes(loop, args.keys, value)
     again = [sys.executable, __file__, "--reopen", str(path)]
+    print("after a crash, with index rows to make up for: ", end="", flush=True)
+    subprocess.run(again, check=True)
+    loop.backend.flush_own()
+    loop.commit(wait=True)
+    loop.commit(wait=True)
+    print("after a shutdown: ", end="", flush=True)
     subprocess.run(again, check=True)
     reads(loop, args.keys)
     jobs(loop, args.keys, value)

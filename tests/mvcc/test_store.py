@@ -103,6 +103,8 @@ def test_a_big_count_is_kept_up_to_date(store: Store, monkeypatch: pytest.Monkey
     """Counted once by a worker, then known, whatever is written meanwhile and afterwards."""
     monkeypatch.setattr(store_module, "INLINE_KEYS_MAX", 1)
     put(store, *[b"k%04d" % n for n in range(2_000)], b"other")
+    store.backend.flush_own()
+    commit(store, 1)
     job = store.plan_range(b"k", b"l", COUNT)
     assert isinstance(job, RangeJob)
     put(store, b"knew", b"k0000")  # after the job's view
@@ -124,6 +126,8 @@ def test_a_failed_count_is_forgotten(store: Store, monkeypatch: pytest.MonkeyPat
     """A job that never ran leaves nothing behind; the next one counts anew."""
     monkeypatch.setattr(store_module, "INLINE_KEYS_MAX", 1)
     put(store, *[b"k%04d" % n for n in range(2_000)])
+    store.backend.flush_own()
+    commit(store, 1)
     for _ in range(20):
         job = store.plan_range(b"k", b"l", COUNT)
         assert isinstance(job, RangeJob)

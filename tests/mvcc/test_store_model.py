@@ -103,14 +103,16 @@ class StoreMachine(RuleBasedStateMachine):
         for kv in self.model.range(key, end, revision):
             assert self.store.kv_at(kv.key, revision) == encoded(kv)
 
-    @rule(back=st.integers(0, 4))
-    def compact(self, back: int) -> None:
+    @rule(back=st.integers(0, 3), finish=st.booleans())
+    def compact(self, back: int, finish: bool) -> None:
         revision = self.model.revision - back
         if revision <= self.model.compacted:
             return
         self.index += 1
         self.store.compact(revision)
         self.model.compacted = revision
+        while finish and self.store.compaction is not None:
+            self.store.compaction.step(2)
 
     @rule(limit=st.integers(1, 3))
     def compact_slice(self, limit: int) -> None:
@@ -124,6 +126,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.batch = self.backend.seal(self.index, 1)
         if self.batch is not None:
             self.sealed = (self.index, copy.deepcopy(self.model))
+
+    @precondition(lambda self: self.batch is None)
+    @rule()
+    def commit(self) -> None:
+        self.seal()
+        if self.batch is not None:
+            self.write_batch()
 
     @precondition(lambda self: self.batch is not None)
     @rule()
@@ -193,7 +202,7 @@ class MemoryMachine(StoreMachine):
 
     def open_backend(self) -> Backend:
         self.disk = self.disk or MemoryDisk()
-        return MemoryBackend(self.disk, own_pending_max=12)
+        return MemoryBackend(self.disk, own_pending_max=40)
 
 
 class LmdbMachine(StoreMachine):
@@ -204,7 +213,7 @@ class LmdbMachine(StoreMachine):
     def open_backend(self) -> Backend:
         self.directory = self.directory or tempfile.TemporaryDirectory()
         return LmdbBackend(
-            Path(self.directory.name) / "db.lmdb", map_bytes=1 << 30, own_pending_max=12
+            Path(self.directory.name) / "db.lmdb", map_bytes=1 << 30, own_pending_max=40
         )
 
     def teardown(self) -> None:
@@ -237,8 +246,8 @@ class LmdbMachine(StoreMachine):
 
 
 SETTINGS = settings(
-    max_examples=60,
-    stateful_step_count=40,
+    max_examples=150,
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

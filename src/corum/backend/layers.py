@@ -121,8 +121,13 @@ class LayeredReader:
         if not self._touched(start, end):
             keys = self._base.keys(start, end, limit)
             return len(keys), keys[-1] + b"\0" if len(keys) == limit else None
-        rows, at = self._merge(start, end, limit)
-        return len(rows), at
+        keys = self._base.keys(start, end, limit)
+        rest = keys[-1] + b"\0" if len(keys) == limit else None
+        known = set(keys)
+        changed = self._known(start, rest or end)
+        for key, value in changed.items():
+            known.discard(key) if value is None else known.add(key)
+        return len(known), rest
 
     def last(self) -> Row | None:
         keys = set(islice(reversed(self._pending_keys.refreshed()), 1))
@@ -156,6 +161,18 @@ class LayeredReader:
                 if at < len(ordered) and (end is None or ordered[at] < end):
                     return True
         return False
+
+    def _known(self, start: bytes, end: bytes | None) -> Data:
+        """What the layers above the committed one say of the range."""
+        found: Data = {}
+        for data, keys in (
+            (self._sealed, self._sealed_keys.refreshed()),
+            (self.pending, self._pending_keys.refreshed()),
+        ):
+            at = bisect_left(keys, start)
+            upto = len(keys) if end is None else bisect_left(keys, end, at)
+            found.update([(key, data[key]) for key in keys[at:upto]])
+        return found
 
     def _merge(self, start: bytes, end: bytes | None, rows: int) -> tuple[list[Row], bytes | None]:
         """About `rows` rows from `start` on, and where to go on (None: the range is done).
