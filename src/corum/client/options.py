@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 DEFAULT_ENDPOINT = "127.0.0.1:2379"
 TIMEOUT_S = 5.0
 DIAL_TIMEOUT_S = 2.0
+DEFAULT = -1.0  # as a timeout: the session's own; None means for ever
 RECV_MAX_BYTES = 2**31 - 1
 
 

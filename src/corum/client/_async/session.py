@@ -20,7 +20,7 @@ from corum.client.errors import (
     FailedPrecondition,
     from_status,
 )
-from corum.client.options import target
+from corum.client.options import DEFAULT, target
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 NS_PER_S = 1_000_000_000
 AUTH_DISABLED_TEXT = "etcdserver: authentication is not enabled"
-DEFAULT = -1.0  # "the session's own timeout", where None means for ever
 
 
 class Session:
@@ -47,6 +46,7 @@ class Session:
         self._token = options.token
         self._needs_token = options.user is not None and options.token is None
         self._token_lock = Lock()
+        self._downloads: list[Network] = []
 
     async def __aenter__(self) -> Session:
         return self
@@ -55,7 +55,8 @@ class Session:
         await self.aclose()
 
     async def aclose(self) -> None:
-        await self._network.aclose()
+        for network in [*self._downloads, self._network]:
+            await network.aclose()
 
     # Calls -----------------------------------------------------------------------------------
 
@@ -102,10 +103,29 @@ class Session:
                 self._balancer.succeeded(index)
                 return answer
 
+    async def login(self, timeout_s: float | None = DEFAULT) -> None:
+        """Fetch a token now rather than with the first call; nothing without credentials."""
+        if self._needs_token:
+            await self._new_token(self._token, self._end_ns(timeout_s))
+
+    async def download(self, method: Method[T], request: Message) -> Stream:
+        """A stream of its own network, for answers that are large and read slowly.
+
+        The sender waits for the reader. `aclose` of the session ends it.
+        """
+        await self.login()
+        network = Network(self.options, patient=True)
+        self._downloads.append(network)
+        index, _ = self._balancer.pick(monotonic_ns())
+        address = target(self.options.endpoints[index], tls=self.options.tls is not None)
+        stream = await network.stream(network.channel(address), method.path, _metadata(self._token))
+        await stream.send(request.SerializeToString())
+        await stream.half_close()
+        return stream
+
     async def stream(self, method: Method[T]) -> Stream:
         """Open a stream to an endpoint that seems to work; it fails when the connection does."""
-        if self._needs_token:
-            await self._new_token(self._token, self._end_ns(DEFAULT))
+        await self.login()
         index, wait_ns = self._balancer.pick(monotonic_ns())
         if wait_ns:
             await sleep(wait_ns / NS_PER_S)

@@ -21,7 +21,7 @@ from corum.client.errors import (
     FailedPrecondition,
     from_status,
 )
-from corum.client.options import target
+from corum.client.options import DEFAULT, target
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 NS_PER_S = 1_000_000_000
 AUTH_DISABLED_TEXT = "etcdserver: authentication is not enabled"
-DEFAULT = -1.0  # "the session's own timeout", where None means for ever
 
 
 class Session:
@@ -48,6 +47,7 @@ class Session:
         self._token = options.token
         self._needs_token = options.user is not None and options.token is None
         self._token_lock = Lock()
+        self._downloads: list[Network] = []
 
     def __enter__(self) -> Session:
         return self
@@ -56,13 +56,12 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        self._network.close()
+        for network in [*self._downloads, self._network]:
+            network.close()
 
     # Calls -----------------------------------------------------------------------------------
 
-    def call(
-        self, method: Method[T], request: Message, *, timeout_s: float | None = DEFAULT
-    ) -> T:
+    def call(self, method: Method[T], request: Message, *, timeout_s: float | None = DEFAULT) -> T:
         """The answer to `request`. Raises ClientError.
 
         timeout_s: for the whole call with all retries; None waits for ever.
@@ -103,16 +102,33 @@ class Session:
                 self._balancer.succeeded(index)
                 return answer
 
+    def login(self, timeout_s: float | None = DEFAULT) -> None:
+        """Fetch a token now rather than with the first call; nothing without credentials."""
+        if self._needs_token:
+            self._new_token(self._token, self._end_ns(timeout_s))
+
+    def download(self, method: Method[T], request: Message) -> Stream:
+        """A stream of its own network, for answers that are large and read slowly.
+
+        The sender waits for the reader. `close` of the session ends it.
+        """
+        self.login()
+        network = Network(self.options, patient=True)
+        self._downloads.append(network)
+        index, _ = self._balancer.pick(monotonic_ns())
+        address = target(self.options.endpoints[index], tls=self.options.tls is not None)
+        stream = network.stream(network.channel(address), method.path, _metadata(self._token))
+        stream.send(request.SerializeToString())
+        stream.half_close()
+        return stream
+
     def stream(self, method: Method[T]) -> Stream:
         """Open a stream to an endpoint that seems to work; it fails when the connection does."""
-        if self._needs_token:
-            self._new_token(self._token, self._end_ns(DEFAULT))
+        self.login()
         index, wait_ns = self._balancer.pick(monotonic_ns())
         if wait_ns:
             sleep(wait_ns / NS_PER_S)
-        stream = self._network.stream(
-            self._channel(index), method.path, _metadata(self._token)
-        )
+        stream = self._network.stream(self._channel(index), method.path, _metadata(self._token))
         stream.index = index
         return stream
 
