@@ -14,6 +14,7 @@ from corum.mvcc import store as store_module
 from corum.mvcc.hashing import _crc32c_slow, crc32c
 from corum.mvcc.reads import RangeOptions
 from corum.mvcc.rebuild import needs_index, rebuild_index
+from corum.mvcc.revision import key_of
 from corum.mvcc.store import RangeJob, Store
 
 COUNT = RangeOptions(count_only=True)
@@ -223,6 +224,42 @@ def test_a_compaction_goes_on_after_a_restart(tmp_path: Path) -> None:
     assert store.compaction is None
     assert [main for main, _, _ in store.changes_since(1, 100)] == list(range(40, 52))
     again.close()
+
+
+def test_a_compacted_key_does_not_come_back(tmp_path: Path) -> None:
+    """Its tombstone is gone from the file, so the index rows must have gone with it."""
+    backend = LmdbBackend(tmp_path / "db.lmdb")
+    store = Store(backend)
+    put(store, b"a")
+    commit(store, 1)
+    delete(store, b"a")
+    put(store, b"b")
+    commit(store, 2)  # the index rows of these two may wait
+    compaction = store.compact(4)
+    while not compaction.step():
+        pass
+    commit(store, 3)
+    backend.close()
+    again = LmdbBackend(tmp_path / "db.lmdb")
+    store = Store(again)
+    assert [key_of(kv) for kv in store.range(b"\0", b"\0").kvs] == [b"b"]
+    assert store.keys_total == 1
+    again.close()
+
+
+def test_a_tombstone_at_the_compacted_revision_stays(store: Store) -> None:
+    """A watcher that starts there has to see the deletion, also when the key is there again."""
+    put(store, b"a")
+    delete(store, b"a")
+    put(store, b"a")
+    compaction = store.compact(3)
+    while not compaction.step():
+        pass
+    assert [change[:2] for change in store.changes_since(3, 10)] == [(3, b"a"), (4, b"a")]
+    compaction = store.compact(4)
+    while not compaction.step():
+        pass
+    assert [change[:2] for change in store.changes_since(1, 10)] == [(4, b"a")]
 
 
 def test_the_revision_survives_compacted_tombstones(tmp_path: Path) -> None:
