@@ -8,9 +8,12 @@ from there and applies nothing twice.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
-from corum.backend.backend import Backend, BackendError, BackendFull
+from corum.backend.backend import Backend, BackendFull, Batch
+from corum.values import NS_PER_S
+
+RETRY_NS: Final = NS_PER_S
 
 
 class Jobs(Protocol):
@@ -34,7 +37,7 @@ class Commits:
         jobs: Jobs,
         interval_ns: int,
         operations_max: int,
-        failed: Callable[[BackendError], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self._backend = backend
         self._jobs = jobs
@@ -44,15 +47,19 @@ class Commits:
         self._next_ns = 0
         self.in_flight = False
         """A transaction is being written."""
-        self._waiting: list[tuple[int, Callable[[], None]]] = []
-        self.durable_index = 0
         self.paused = False
         """True while the file is being rewritten (defragment)."""
+        self._waiting: list[Callable[[], None]] = []
+        self._stuck: Batch | None = None
+        """A batch that the disk had no room for; written again every second."""
+        self._stuck_waiting: list[Callable[[], None]] = []
 
     def due(self, now_ns: int) -> bool:
         """Is it time for the next batch?"""
         if self.in_flight or self.paused:
             return False
+        if self._stuck is not None:
+            return now_ns >= self._next_ns
         pending = self._backend.pending_operations
         return (
             bool(self._waiting)
@@ -62,35 +69,40 @@ class Commits:
 
     def run(self, index: int, term: int, now_ns: int) -> None:
         """Seal what is pending as of `index` and have it written."""
-        batch = self._backend.seal(index, term)
         self._next_ns = now_ns + self._interval_ns
-        if batch is None:
-            self._settle(index)
+        if self._stuck is not None:
+            self._write(self._stuck, self._stuck_waiting, now_ns)
             return
+        waiting, self._waiting = self._waiting, []
+        batch = self._backend.seal(index, term)
+        if batch is None:
+            _call(waiting)
+        else:
+            self._write(batch, waiting, now_ns)
+
+    def _write(self, batch: Batch, waiting: list[Callable[[], None]], now_ns: int) -> None:
         self.in_flight = True
+        self._stuck = None
 
         def done(result: object) -> None:
             self.in_flight = False
-            if isinstance(result, BackendError):
+            if isinstance(result, BackendFull):
+                self._stuck, self._stuck_waiting = batch, waiting
+                self._next_ns = now_ns + RETRY_NS
                 self._failed(result)
-                if isinstance(result, BackendFull):
-                    self._jobs.start_urgent(batch.write, done)
-                    self.in_flight = True
-                return
-            if isinstance(result, BaseException):
-                raise result
-            self._backend.committed(batch)
-            self._settle(index)
+            elif isinstance(result, BaseException):
+                self._failed(result)
+            else:
+                self._backend.committed(batch)
+                _call(waiting)
 
         self._jobs.start_urgent(batch.write, done)
 
-    def when_durable(self, index: int, then: Callable[[], None]) -> None:
-        """Call `then` once a transaction that covers `index` is on the disk."""
-        self._waiting.append((index, then))
+    def when_durable(self, then: Callable[[], None]) -> None:
+        """Call `then` once everything written so far is on the disk."""
+        self._waiting.append(then)
 
-    def _settle(self, index: int) -> None:
-        self.durable_index = max(self.durable_index, index)
-        ready = [then for at, then in self._waiting if at <= self.durable_index]
-        self._waiting = [w for w in self._waiting if w[0] > self.durable_index]
-        for then in ready:
-            then()
+
+def _call(waiting: list[Callable[[], None]]) -> None:
+    for then in waiting:
+        then()

@@ -18,35 +18,44 @@ DOWNLOADS_MAX: Final = 16
 
 
 class Defragmentation:
-    """One rewrite at a time; commits wait meanwhile, reads and writes go on."""
+    """One rewrite at a time; commits wait meanwhile, reads and writes go on.
+
+    What a compaction has deleted leaves the file first: its last slice, then a commit, then the
+    rewrite, then the new file takes the old one's place.
+    """
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._waiting: list[Callable[[BaseException | None], None]] = []
         self._job: Any = None
+        self._committing = False
         self._swap = False
+
+    @property
+    def active(self) -> bool:
+        """Does the loop have to come back soon?"""
+        return bool(self._waiting)
 
     def start(self, done: Callable[[BaseException | None], None]) -> None:
         """Rewrite; `done(error or None)`. A second call waits for the first one's end."""
         self._waiting.append(done)
 
     def step(self) -> None:
-        """Once per turn: begin when no commit is under way, swap files when no view is open."""
-        if not self._waiting:
-            return
-        backend, commits = self._node.backend, self._node.commits
-        if self._job is None:
-            if commits.in_flight:
-                commits.paused = True
-                return
-            job = backend.defragment()
-            if job is None:
-                return
-            commits.paused = True
-            self._job = job
-            self._node.ports.jobs.start(job.run, self._rewritten)
-        elif self._swap and backend.defragmented(self._job):
-            self._finish(None)
+        """Once per turn: whatever can be done next."""
+        node = self._node
+        if self._swap:
+            if node.backend.defragmented(self._job):
+                self._finish(None)
+        elif self._job is None and not self._committing and node.store.compaction is None:
+            self._committing = True
+            node.commits.when_durable(self._begin)
+
+    def _begin(self) -> None:
+        self._committing = False
+        self._job = self._node.backend.defragment()
+        if self._job is not None:
+            self._node.commits.paused = True
+            self._node.ports.jobs.start(self._job.run, self._rewritten)
 
     def _rewritten(self, result: Any) -> None:
         if isinstance(result, BaseException):
@@ -61,11 +70,6 @@ class Defragmentation:
         waiting, self._waiting = self._waiting, []
         for done in waiting:
             done(error)
-
-    @property
-    def active(self) -> bool:
-        """Does the loop have to come back soon?"""
-        return bool(self._waiting)
 
 
 class Downloads:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from corum import errors
 from corum.backend import schema
-from corum.backend.backend import Backend, BackendError
+from corum.backend.backend import Backend, BackendFull
 from corum.lease import Lessor
 from corum.membership.members import Members
 from corum.mvcc.store import Store
@@ -366,7 +366,7 @@ class Node:
             self.ports.transition(
                 "info", "finished scheduled compaction", **{"compact-revision": compaction.revision}
             )
-            self.commits.when_durable(self.applied_index, self._compaction_finished)
+            self.commits.when_durable(self._compaction_finished)
         self._compaction_at_ns = now_ns + self.config.compaction_pause_ns
 
     def answer_compaction(self, call: Any, result: Any) -> None:
@@ -569,7 +569,10 @@ class Node:
         ]
         self.ports.transition("warn", "alarm raised" if kinds else "alarm disarmed", alarms=kinds)
 
-    def _commit_failed(self, error: BackendError) -> None:
+    def _commit_failed(self, error: BaseException) -> None:
+        if not isinstance(error, BackendFull):
+            self.ports.fatal("failed to commit to the backend", error)
+            return
         self.ports.transition("error", "failed to commit to the backend", error=str(error))
         self._raise_no_space()
 

@@ -53,7 +53,6 @@ class Snapshotting:
             **{"local-member-id": f"{node.members.local:x}", "local-member-applied-index": index},
         )
         node.commits.when_durable(
-            index,
             lambda: node.ports.jobs.start(
                 lambda: self._keeper.save(snapshot), lambda result: self._saved(snapshot, result)
             ),
