@@ -221,6 +221,8 @@ _MASKS: list[tuple[str, str]] = [
     (r"took = [\d.]+[µmn]?s|took[\": ]+[\d.]+[µmn]?s", "took T"),
     (r"\b[\d.]+[µmn]s\b", "T"),
     (r"\b\d+(\.\d+)? [kM]?B\b", "SIZE"),
+    (r"(true, (?:false, )?\d+), \d+, \d+,", r"\1, N, N,"),  # raft index and applied index
+    (r"(\| +true \| +(?:false \| +)?\d+ \|) +\d+ \| +\d+ \|", r"\1 N | N |"),
     (r"remaining\(\d+s\)", "remaining(Ns)"),
     (r'"ttl":\d+', '"ttl":N'),
     (r'"TTL" : \d+', '"TTL" : N'),

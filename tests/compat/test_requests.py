@@ -223,10 +223,13 @@ CONVERSATIONS: dict[str, Sequence[Any]] = {
         revoke(LEASE + 1),
         get("a"),
     ],
-    "members": [
+    "members": [  # a read after each: Go drops a change while it still applies the last one
         rpc.MemberRemoveRequest(ID=12345),
+        *[get("a")] * 3,
         rpc.MemberUpdateRequest(ID=12345, peerURLs=["http://127.0.0.1:1"]),
+        *[get("a")] * 3,
         rpc.MemberPromoteRequest(ID=12345),
+        *[get("a")] * 3,
         rpc.MemberAddRequest(peerURLs=["not a url"]),
         rpc.MoveLeaderRequest(targetID=12345),
     ],
