@@ -167,6 +167,24 @@ def test_changes_of_roles_take_effect_at_once(enabled: AuthStore) -> None:
     assert enabled.user_get("u") == []
 
 
+def test_a_second_range_at_a_key_hides_the_later_ones(enabled: AuthStore) -> None:
+    """Granting a range that is not the first at its key adds it again, as in etcd."""
+    for kind in (READ, WRITE):
+        enabled.role_grant_permission("r", Permission(kind, b"q", b"\0"))
+    assert [each for each in enabled.role_get("r") if each.key == b"q"] == [
+        Permission(WRITE, b"q", b"\0")
+    ]
+    enabled.role_grant_permission("r", Permission(READ, b"q"))
+    enabled.role_grant_permission("r", Permission(WRITE, b"q"))
+    assert [each for each in enabled.role_get("r") if each.key == b"q"] == [
+        Permission(WRITE, b"q", b"\0"),
+        Permission(READ, b"q"),
+        Permission(WRITE, b"q"),
+    ]
+    enabled.role_revoke_permission("r", b"q", b"")
+    assert [each.kind for each in enabled.role_get("r") if each.key == b"q"] == [WRITE]
+
+
 def test_who_is_who(enabled: AuthStore) -> None:
     """Nobody, an old token, an unknown user; and nothing is checked while it is off."""
     with pytest.raises(errors.USER_EMPTY):

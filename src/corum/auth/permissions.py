@@ -27,6 +27,10 @@ class Permission:
     range_end: bytes = b""
 
     @property
+    def bounds(self) -> tuple[bytes, bytes]:
+        return self.key, self.range_end
+
+    @property
     def is_valid(self) -> bool:
         """Not an empty range (3.5.1 takes those, newer etcd refuses them)."""
         if not self.key:

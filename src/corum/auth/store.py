@@ -6,6 +6,7 @@ the client's error and changes nothing. Checks cost a dict lookup and a bisectio
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Final, Protocol
 
@@ -194,22 +195,22 @@ class AuthStore:
             raise errors.PERMISSION_NOT_GIVEN()
         if not permission.is_valid:
             raise errors.INVALID_AUTH_MGMT()
-        role = self._role(name)
-        bounds = (permission.key, permission.range_end)
-        if any((each.key, each.range_end) == bounds for each in role.permissions):
-            granted = [
-                permission if (each.key, each.range_end) == bounds else each
-                for each in role.permissions
-            ]
+        granted = list(self._role(name).permissions)
+        # Only the first permission at this key is compared, as in etcd: with two ranges at one key,
+        # granting the later one again adds it a second time (revoking removes both).
+        at = bisect_left(granted, permission.key, key=lambda each: each.key)
+        if granted[at : at + 1] and granted[at].bounds == permission.bounds:
+            granted[at] = permission
         else:
-            granted = sorted((*role.permissions, permission), key=lambda each: each.key)
+            granted.append(permission)
+            granted.sort(key=lambda each: each.key)
         self._put_role(Role(name, tuple(granted)))
         self._advance()
 
     def role_revoke_permission(self, name: str, key: bytes, range_end: bytes) -> None:
         """Only the very range that was granted. Raises ROLE_NOT_FOUND, PERMISSION_NOT_GRANTED."""
         role = self._role(name)
-        kept = [each for each in role.permissions if (each.key, each.range_end) != (key, range_end)]
+        kept = [each for each in role.permissions if each.bounds != (key, range_end)]
         if len(kept) == len(role.permissions):
             raise errors.PERMISSION_NOT_GRANTED()
         self._put_role(Role(name, tuple(kept)))
