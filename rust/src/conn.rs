@@ -138,7 +138,11 @@ impl Conn {
                     progress = self.fill(core, state, cx);
                 }
             }
-            if state.phase != Phase::Dead && self.write(core, state, Some(cx)).is_err() {
+            let waits = matches!(&state.protocol, Protocol::H2(server) if server.acks_wait);
+            if state.phase != Phase::Dead
+                && !(waits && state.phase == Phase::Open)
+                && self.write(core, state, Some(cx)).is_err()
+            {
                 state.phase = Phase::Dead;
             }
             match state.phase {
@@ -228,6 +232,9 @@ impl Conn {
         state: &mut State,
         mut cx: Option<&mut Context<'_>>,
     ) -> io::Result<bool> {
+        if let Protocol::H2(server) = &mut state.protocol {
+            server.acks_wait = false;
+        }
         loop {
             let before = state.io.unsent();
             let mut ctx = Ctx { core, me: self, out: &mut state.io.output };
@@ -272,6 +279,9 @@ impl Conn {
         let state = &mut *self.state.borrow_mut();
         if state.phase == Phase::Dead {
             return false;
+        }
+        if matches!(command, Command::Consume { .. }) {
+            state.wake(); // it may have stopped reading
         }
         let mut ctx = Ctx { core, me: self, out: &mut state.io.output };
         let next = match &mut state.protocol {

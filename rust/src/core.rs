@@ -90,6 +90,7 @@ pub struct Core {
     stalled: RefCell<Vec<Waker>>,
     lazy: RefCell<Vec<Rc<Conn>>>,
     next_conn: Cell<u64>,
+    conns_due: Cell<Instant>,
     started: Instant,
 }
 
@@ -115,6 +116,7 @@ impl Core {
             stalled: RefCell::default(),
             lazy: RefCell::default(),
             next_conn: Cell::new(1),
+            conns_due: Cell::new(Instant::now()),
             started: Instant::now(),
             shared,
             rules,
@@ -221,6 +223,11 @@ impl Core {
         if self.conns.borrow().is_empty() {
             return None;
         }
+        Some(self.conn_tick_ms())
+    }
+
+    /// How often connections look at the clock.
+    fn conn_tick_ms(&self) -> u64 {
         let rules = &self.rules;
         let intervals = [
             rules.keepalive_interval.unwrap_or(Duration::MAX),
@@ -228,7 +235,7 @@ impl Core {
             rules.handshake_timeout,
         ];
         let shortest = intervals.into_iter().min().unwrap_or(Duration::MAX).as_millis() as u64;
-        Some((shortest / 4).clamp(TICK_MS, 250))
+        (shortest / 4).clamp(TICK_MS, 250)
     }
 
     pub fn tick(self: &Rc<Self>) {
@@ -247,9 +254,12 @@ impl Core {
             }
         }
         let now = Instant::now();
-        let conns: Vec<Rc<Conn>> = self.conns.borrow().values().cloned().collect();
-        for conn in conns {
-            conn.tick(self, now);
+        if now >= self.conns_due.get() {
+            self.conns_due.set(now + Duration::from_millis(self.conn_tick_ms()));
+            let conns: Vec<Rc<Conn>> = self.conns.borrow().values().cloned().collect();
+            for conn in conns {
+                conn.tick(self, now);
+            }
         }
         self.check_drained(now);
     }

@@ -84,6 +84,8 @@ pub struct Server {
     strikes: u32,
     last_ping: Option<Instant>,
     draining: bool,
+    /// The output holds nothing but acknowledgements of pings, and an answer will follow.
+    pub acks_wait: bool,
 }
 
 impl Server {
@@ -95,7 +97,17 @@ impl Server {
             h2.goaway(0, h2::code::NO_ERROR, b"", ctx.out);
         }
         let (metas, strikes, last_ping) = (Vec::new(), 0, None);
-        Server { h2, listener, peer, metas, open: 0, strikes, last_ping, draining }
+        Server {
+            h2,
+            listener,
+            peer,
+            metas,
+            open: 0,
+            strikes,
+            last_ping,
+            draining,
+            acks_wait: false,
+        }
     }
 
     pub fn input(&mut self, ctx: &mut Ctx<'_>, rest: &mut &[u8]) -> Next {
@@ -126,9 +138,12 @@ impl Server {
                 }
             }
         }
+        // Go clients ping after each answer: the acknowledgement rides on the next answer.
         const PING_BYTES: usize = 17;
-        if pings > 0 && self.open > 0 && ctx.out.len() == before + pings * PING_BYTES {
-            // Go clients ping after each answer: the acknowledgement rides on the next one.
+        let only_acks = ctx.out.len() == before + pings * PING_BYTES;
+        let waited = self.acks_wait;
+        self.acks_wait = only_acks && self.open > 0 && (before == 0 && pings > 0 || waited);
+        if self.acks_wait && !waited {
             ctx.core.flush_later(ctx.me);
         }
         self.check_drained()

@@ -381,6 +381,7 @@ class Channel:
     """A client's way to one target: one HTTP/2 connection for gRPC, a few HTTP/1.1 ones for HTTP.
 
     Connects at first use and again after a failure, with back-off. Safe from many threads.
+    Losing the last reference closes it: keep it while its calls are open.
     """
 
     @property
