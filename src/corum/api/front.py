@@ -14,8 +14,11 @@ from corum import errors, process_metrics
 from corum._transport import Transport
 from corum.api import gateway, profiling, status
 from corum.api.gauges import measure
-from corum.api.http_rules import Answer, cors_headers, host_refusal, not_found
+from corum.api.http_rules import Answer, clean_path, cors_headers, host_refusal, not_found
 from corum.api.router import Router
+from corum.api.v2.admin import Admin
+from corum.api.v2.forms import PREFIX as KEYS
+from corum.api.v2.keys import Keys
 from corum.pb.methods import Method
 from corum.server.node import Node
 from corum.values import value
@@ -32,6 +35,7 @@ class Rules:
     host_whitelist: Sequence[str] = ("*",)
     gateway: bool = True
     pprof: bool = False
+    v2: bool = True
 
 
 class Front:
@@ -51,6 +55,8 @@ class Front:
         self._emulated = emulated
         self._streams: dict[int, _Call] = {}
         self._rules = rules
+        self.keys = Keys(node, self, transport)
+        self._admin = Admin(node, self)
         measure(router.metrics, node, router, emulated)
         router.http = self.request
         router.http_closed = self._closed
@@ -75,8 +81,22 @@ class Front:
             self.answer(call, Answer(200, (), b""))
         elif gateway.is_gateway(path) and self._rules.gateway:
             self._gateway(call, verb, path, found, body, peer)
+        elif path.startswith("/v2/") and self._rules.v2:
+            self._v2(call, verb, path, query, found, body)
         else:
             self._status(call, verb, path, query)
+
+    def _v2(
+        self, call: int, verb: str, path: str, query: str, headers: dict[str, str], body: bytes
+    ) -> None:
+        cleaned = clean_path(path)
+        if cleaned != path:
+            where = f"{cleaned}?{query}" if query else cleaned
+            self.answer(call, Answer(301, (("location", where),), b""))
+        elif path == KEYS or path.startswith(KEYS + "/"):
+            self.keys.request(call, verb, path, query, headers, body)
+        elif not self._admin.request(call, verb, path, headers, body):
+            self.answer(call, not_found())
 
     def answer(self, call: int, answer: Answer) -> None:
         """A whole answer, with the headers that every one carries."""
@@ -205,6 +225,7 @@ class Front:
     def _closed(self, call: int) -> None:
         self._streams.pop(call, None)
         self._node.out.converters.pop(call, None)
+        self.keys.closed(call)
 
 
 class _Probe:

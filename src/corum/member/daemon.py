@@ -79,6 +79,7 @@ def settings_of(config: Config) -> Settings:
             config.host_whitelist,
             gateway=config.enable_grpc_gateway,
             pprof=config.enable_pprof,
+            v2=config.enable_v2,
         ),
         emulate_version=config.emulate_version,
     )

@@ -199,9 +199,9 @@ class Runtime:
         """A handler failed unexpectedly: worth a line, not worth the member."""
         self._say("error", "failed to handle a request", method=where, error=repr(error))
 
-    def unix_time_s(self) -> int:
-        """Now, for ids of new members."""
-        return int(time.time())
+    def unix_time_ns(self) -> int:
+        """Now, for ids of new members and expiries of v2 nodes."""
+        return time.time_ns()
 
     def send(self, messages: list[Message]) -> None:
         """Messages to other members: there are none yet."""
@@ -232,6 +232,7 @@ class Runtime:
                 if events:
                     dispatch(events)
                 node.end()
+                self.front.keys.tell()
                 if node.now_ns >= self._next_purge_ns:
                     self._purge()
         except BaseException as error:

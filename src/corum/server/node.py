@@ -48,6 +48,8 @@ from corum.server.reads import Reads
 from corum.server.reconfiguration import Reconfiguration
 from corum.server.snapshotting import SnapshotKeeper, Snapshotting
 from corum.server.space import CORRUPT, NOSPACE, Alarms, Space
+from corum.server.v2 import V2
+from corum.server.v2 import decode as decode_v2
 from corum.values import NS_PER_MS, LeaseId, value
 
 COMPACTION_SLICE_ROWS: Final = 500
@@ -115,7 +117,7 @@ class Ports(Protocol):
         """A handler raised what it should not have."""
         ...
 
-    def unix_time_s(self) -> int: ...
+    def unix_time_ns(self) -> int: ...
 
     def send(self, messages: list[Message]) -> None:
         """Messages to other members."""
@@ -194,6 +196,9 @@ class Node:
         self.reconfiguration = Reconfiguration(self)
         self.snapshotting = Snapshotting(self, ports.snapshots)
         self.versions = Versions(self)
+        self.v2 = V2(self)
+        self.v2.recover(storage.snapshot().data)
+        self.started_unix_ns = self.leader_since_unix_ns = ports.unix_time_ns()
         self.auto_compaction = config.auto_compaction() if config.auto_compaction else None
         self.defragmentation = Defragmentation(self)
         self.downloads = Downloads(self)
@@ -201,6 +206,7 @@ class Node:
             op.CLUSTER_VERSION_SET: self.versions.apply_version,
             op.CLUSTER_MEMBER_ATTR_SET: self.versions.apply_attributes,
             op.DOWNGRADE_INFO_SET: self.versions.apply_downgrade,
+            op.V2_REQUEST: self.v2.apply,
         }
         self._raising_no_space = False
         self.first_commit = self.committed
@@ -338,6 +344,7 @@ class Node:
         for context in self.reads.retry(now_ns):
             self.raft.read_index(context)
         self.leases.tick(now_ns)
+        self.v2.tick(now_ns)
         if self.auto_compaction is not None:
             self._compact_automatically(self.auto_compaction, now_ns)
         self._say(self.watch.tick(now_ns))
@@ -409,7 +416,8 @@ class Node:
                 continue
             else:
                 operation, request, waiter = self._decode(entry)
-            if entry.index <= consistent:
+            if entry.index <= consistent and operation != op.V2_REQUEST:
+                self.versions.replay_to_v2(operation, request)
                 continue
             result = operations[operation](request)
             if operation in counts:
@@ -442,6 +450,7 @@ class Node:
         was_leader = self.is_leader
         if state.leader and state.leader != self.soft.leader:
             self.leader_changes_total += 1
+            self.leader_since_unix_ns = self.ports.unix_time_ns()
         self.soft = state
         self.headers.set_term(self.raft.raft.term)
         if self.is_leader and not was_leader:
@@ -489,13 +498,13 @@ class Node:
         """Raft's current term."""
         return self.raft.raft.term
 
-    def v2_snapshot(self) -> bytes:
-        """The v2 store as JSON, for the `.snap` file."""
-        return b"{}"
-
     def _decode(self, entry: Any) -> tuple[int, Any, Any]:
         """(operation, request, waiter or None) of an entry that was not proposed here just now."""
-        whole = raft_internal.InternalRaftRequest.FromString(entry.data)
+        try:
+            whole = raft_internal.InternalRaftRequest.FromString(entry.data)
+        except Exception:  # upb's DecodeError: a v2 request stands in the log as itself
+            request_id, v2_request = decode_v2(entry.data)
+            return op.V2_REQUEST, v2_request, self.proposals.waiting.pop(request_id, None)
         request_id = whole.header.ID or whole.ID
         for field, message in whole.ListFields():
             if field.number not in (op.HEADER, 1):

@@ -64,7 +64,7 @@ class Proposals:
         """
         size = len(message)
         if size + ENTRY_OVERHEAD > self.request_bytes_max:
-            self._check_size(op, size)
+            self.check_size(len(tag(op, BYTES)) + len(varint(size)) + size + ENTRY_OVERHEAD - 3)
         if len(self.waiting) >= PENDING_MAX:
             raise errors.TOO_MANY_REQUESTS()
         request_id, header = self.ids.next()
@@ -90,13 +90,28 @@ class Proposals:
         answer: Answer | None,
     ) -> None:
         """Queue an entry that is no InternalRaftRequest (configuration changes)."""
-        deadline_ns = now_ns + self.timeout_ns
-        self.waiting[request_id] = (request_id, call, 0, request, answer, deadline_ns)
+        self.wait(request_id, call, 0, request, answer, now_ns)
         self.queued.append(entry)
 
-    def _check_size(self, op: int, size: int) -> None:
-        whole = len(tag(op, BYTES)) + len(varint(size)) + size + ENTRY_OVERHEAD - 3
-        if whole > self.request_bytes_max:
+    def wait(
+        self,
+        request_id: int,
+        call: Any,
+        op: int,
+        request: Any,
+        answer: Answer | None,
+        now_ns: int,
+    ) -> Waiter:
+        """Note who waits for a request; raises TOO_MANY_REQUESTS."""
+        if len(self.waiting) >= PENDING_MAX:
+            raise errors.TOO_MANY_REQUESTS()
+        waiter = (request_id, call, op, request, answer, now_ns + self.timeout_ns)
+        self.waiting[request_id] = waiter
+        return waiter
+
+    def check_size(self, size: int) -> None:
+        """Raises REQUEST_TOO_LARGE for an entry of more bytes than allowed."""
+        if size > self.request_bytes_max:
             raise errors.REQUEST_TOO_LARGE()
 
     def take(self) -> list[Entry]:

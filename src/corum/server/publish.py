@@ -3,6 +3,7 @@ downgrades."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,8 @@ from corum.values import NS_PER_S
 if TYPE_CHECKING:
     from corum.server.node import Node
 
+VERSION_PATH: Final = "/0/version"
+ATTRIBUTES_PATH: Final = re.compile(r"/0/members/([0-9a-f]+)/attributes")
 RETRY_NS: Final = 2 * NS_PER_S
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)(?:\.0)?$")
 
@@ -80,18 +83,38 @@ class Versions:
     def apply_attributes(self, request: Any) -> bytes:
         """A member's name and client URLs."""
         attributes = request.member_attributes
-        self._store(
-            self._node.members.set_attributes(
-                request.member_ID, attributes.name, list(attributes.client_urls)
-            )
-        )
+        self._name(request.member_ID, attributes.name, list(attributes.client_urls))
+        self.replay_to_v2(op.CLUSTER_MEMBER_ATTR_SET, request)
         return b""
+
+    def _name(self, member: int, name: str, client_urls: list[str]) -> None:
+        self._store(self._node.members.set_attributes(member, name, client_urls))
+
+    def told_by_v2(self, path: str, text: str) -> None:
+        """A v2 request of etcd up to 3.5 that says what our own requests say (peer-wire §6)."""
+        if path == VERSION_PATH:
+            self._node.members.set_version(text)
+            return
+        found = ATTRIBUTES_PATH.fullmatch(path)
+        if found is not None:
+            said = json.loads(text)
+            self._name(int(found[1], 16), said.get("name", ""), said.get("clientURLs") or [])
+
+    def replay_to_v2(self, operation: int, request: Any) -> None:
+        """What the backend has from before this start, the v2 store still has to hear."""
+        v2 = self._node.v2
+        if operation == op.CLUSTER_MEMBER_ATTR_SET:
+            attributes = request.member_attributes
+            v2.member_named(request.member_ID, attributes.name, list(attributes.client_urls))
+        elif operation == op.CLUSTER_VERSION_SET:
+            v2.version_set(request.ver)
 
     def apply_version(self, request: Any) -> bytes:
         """The cluster's version; from 3.6 on the storage's follows."""
         node = self._node
         first = node.members.version is None
         self._store(node.members.set_version(request.ver))
+        self.replay_to_v2(op.CLUSTER_VERSION_SET, request)
         if node.config.reports_storage:
             node.backend.put(schema.META, schema.STORAGE_VERSION, request.ver.encode())
         node.ports.transition(

@@ -54,9 +54,18 @@ class Reconfiguration:
         if entry.index > node.consistent_index:
             self._store(writes)
         if error is None:
+            self._mirror(change)
             node.membership_changed(change.type, change.node_id)
         if waiter is not None and waiter[4] is not None:
             waiter[4](waiter[1], error)
+
+    def _mirror(self, change: Any) -> None:
+        """The v2 store knows the members too; it replays the whole log, the backend does not."""
+        v2 = self._node.v2
+        if change.type == raftpb.ConfChangeRemoveNode:
+            v2.member_removed(change.node_id)
+        else:
+            v2.member_added(Member.from_json(change.context))
 
     def _store(self, writes: Writes) -> None:
         backend = self._node.backend

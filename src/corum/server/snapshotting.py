@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from corum import v2store
 from corum.raft import Snapshot
 
 if TYPE_CHECKING:
@@ -46,23 +47,27 @@ class Snapshotting:
         self._busy = True
         index, term = node.applied_index, node.applied_term
         conf_state = node.reconfiguration.conf_state
-        snapshot = Snapshot(index, term, conf_state, node.v2_snapshot())
+        captured = v2store.capture(node.v2.store)
+
+        def save() -> Snapshot:
+            snapshot = Snapshot(index, term, conf_state, captured.encode())
+            self._keeper.save(snapshot)
+            return snapshot
+
         node.ports.transition(
             "info",
             "triggering snapshot",
             **{"local-member-id": f"{node.members.local:x}", "local-member-applied-index": index},
         )
         node.commits.when_durable(
-            lambda: node.ports.jobs.start(
-                lambda: self._keeper.save(snapshot), lambda result: self._saved(snapshot, result)
-            ),
+            lambda: node.ports.jobs.start(save, self._saved),
         )
 
-    def _saved(self, snapshot: Snapshot, result: object) -> None:
+    def _saved(self, snapshot: object) -> None:
         node = self._node
-        if isinstance(result, BaseException):
+        if not isinstance(snapshot, Snapshot):
             self._busy = False
-            node.ports.transition("warn", "failed to save snapshot", error=str(result))
+            node.ports.transition("warn", "failed to save snapshot", error=str(snapshot))
             return
         node.ports.transition("info", "saved snapshot", **{"snapshot-index": snapshot.index})
         node.driver.flush_state()

@@ -10,7 +10,7 @@ from corum import errors
 from corum.api.v3.calls import Service, decoded
 from corum.membership.members import Member, member_id
 from corum.pb import raftpb, rpc
-from corum.values import MemberId
+from corum.values import NS_PER_S, MemberId
 
 _SCHEMES = ("http", "https", "unix", "unixs")
 
@@ -51,7 +51,7 @@ class ClusterService(Service):
         node.check_writable(meta)
         node.gate.admin(meta)
         urls = checked_urls(request.peerURLs)
-        identity = member_id(urls, "", node.ports.unix_time_s())
+        identity = member_id(urls, "", node.ports.unix_time_ns() // NS_PER_S)
         member = Member(identity, urls, request.isLearner)
         node.members.check_add(member)
         if node.config.strict_reconfig and not request.isLearner:

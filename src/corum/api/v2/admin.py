@@ -1,0 +1,304 @@
+"""`/v2/members`, `/v2/stats`, `/v2/machines` (http §2.2, §2.3; v2-store §9)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from corum import errors
+from corum.api.http_rules import JSON, TEXT, Answer, not_found, wrong_verb
+from corum.membership.members import Member, member_id
+from corum.pb import raftpb
+from corum.raft import Role
+from corum.server.node import Node
+from corum.v2store.gojson import format_time
+from corum.values import NS_PER_S, MemberId
+
+MEMBERS: Final = "/v2/members"
+_SCHEMES: Final = ("http", "https", "unix", "unixs")
+_STATES: Final = {
+    Role.FOLLOWER: "StateFollower",
+    Role.CANDIDATE: "StateCandidate",
+    Role.LEADER: "StateLeader",
+    Role.PRE_CANDIDATE: "StatePreCandidate",
+}
+
+
+class Answers(Protocol):
+    """Where whole answers go."""
+
+    def answer(self, call: int, answer: Answer) -> None: ...
+
+
+class Admin:
+    """Requests about the cluster and this member."""
+
+    def __init__(self, node: Node, front: Answers) -> None:
+        self._node = node
+        self._front = front
+        self._cluster = ("x-etcd-cluster-id", f"{node.members.cluster:x}")
+
+    def request(
+        self, call: int, verb: str, path: str, headers: dict[str, str], body: bytes
+    ) -> bool:
+        """Answer if the path is one of these; False when it is not."""
+        if path == MEMBERS or path.startswith(MEMBERS + "/"):
+            self._members(call, verb, path[len(MEMBERS) :].strip("/"), headers, body)
+        elif path.startswith("/v2/stats/"):
+            self._stats(call, verb, path.removeprefix("/v2/stats/"))
+        elif path == "/v2/machines":
+            urls = sorted(url for member in self._node.members for url in member.client_urls)
+            self._reply(call, 200, ", ".join(urls), TEXT)
+        else:
+            return False
+        return True
+
+    def _reply(self, call: int, status: int, text: str, kind: tuple[str, str] = JSON) -> None:
+        self._front.answer(call, Answer(status, (kind, self._cluster), text.encode()))
+
+    def _error(self, call: int, status: int, message: str) -> None:
+        self._reply(call, status, _dumps({"message": message}))
+
+    # ---- members
+
+    def _members(
+        self, call: int, verb: str, rest: str, headers: dict[str, str], body: bytes
+    ) -> None:
+        if verb in ("GET", "HEAD"):
+            self._list(call, rest)
+        elif verb == "POST" and not rest:
+            self._add(call, headers, body)
+        elif verb == "PUT" and rest:
+            self._update(call, rest, headers, body)
+        elif verb == "DELETE" and rest:
+            self._remove(call, rest)
+        else:
+            self._front.answer(call, wrong_verb("HEAD", "GET", "POST", "DELETE", "PUT"))
+
+    def _list(self, call: int, rest: str) -> None:
+        node = self._node
+        if not rest:
+            listed = [_as_json(member) for member in node.members]
+            self._reply(call, 200, _dumps({"members": listed}) + "\n")
+        elif rest == "leader":
+            leader = node.members.by_id.get(MemberId(node.leader))
+            if leader is None:
+                self._error(call, 503, "During election")
+            else:
+                self._reply(call, 200, _dumps(_as_json(leader)) + "\n")
+        else:
+            self._error(call, 404, "Not found")
+
+    def _urls(self, headers: dict[str, str], body: bytes) -> list[str]:
+        """The peer URLs of a body; raises _Refused."""
+        kind = headers.get("content-type", "")
+        if kind.partition(";")[0].strip() != "application/json":
+            raise _Refused(415, f"Bad Content-Type {kind}, accept application/json")
+        try:
+            found: Any = json.loads(body)
+        except ValueError as error:
+            raise _Refused(400, str(error)) from None
+        try:
+            urls = {_checked(str(url)) for url in found["peerURLs"]}
+        except (KeyError, TypeError):
+            urls = set[str]()
+        if not urls:
+            raise _Refused(400, "no valid URLs given")
+        return sorted(urls)
+
+    def _add(self, call: int, headers: dict[str, str], body: bytes) -> None:
+        node = self._node
+        try:
+            urls = self._urls(headers, body)
+            member = Member(member_id(urls, "", node.ports.unix_time_ns() // NS_PER_S), urls)
+            node.members.check_add(member)
+            if node.config.strict_reconfig:
+                node.check_quorum_after(node.members.quorum_survives_add())
+        except (_Refused, errors.EtcdError) as error:
+            self._refuse(call, error)
+            return
+        self._change(
+            call,
+            raftpb.ConfChangeAddNode,
+            member.id,
+            member.to_json(promote=False),
+            lambda: self._reply(call, 201, _dumps(_as_json(member)) + "\n"),
+        )
+
+    def _update(self, call: int, rest: str, headers: dict[str, str], body: bytes) -> None:
+        try:
+            identity = self._known(rest)
+            member = Member(MemberId(identity), self._urls(headers, body))
+            self._node.members.check_update(member)
+        except (_Refused, errors.EtcdError) as error:
+            self._refuse(call, error, rest)
+            return
+        self._change(
+            call,
+            raftpb.ConfChangeUpdateNode,
+            identity,
+            member.to_json(),
+            lambda: self._front.answer(call, Answer(204, (self._cluster,), b"")),
+        )
+
+    def _remove(self, call: int, rest: str) -> None:
+        node = self._node
+        try:
+            identity = self._known(rest)
+            member = node.members.get(identity)
+            if node.config.strict_reconfig and not member.is_learner and member.started:
+                node.check_quorum_after(node.members.quorum_survives_remove(identity))
+        except (_Refused, errors.EtcdError) as error:
+            self._refuse(call, error, rest)
+            return
+        self._change(
+            call,
+            raftpb.ConfChangeRemoveNode,
+            identity,
+            b"",
+            lambda: self._front.answer(call, Answer(204, (self._cluster,), b"")),
+        )
+
+    def _known(self, text: str) -> int:
+        try:
+            identity = int(text, 16)
+        except ValueError:
+            raise _Refused(404, f"No such member: {text}") from None
+        if identity in self._node.members.removed:
+            raise _Refused(410, f"Member permanently removed: {text}")
+        return identity
+
+    def _refuse(self, call: int, error: Exception, member: str = "") -> None:
+        if isinstance(error, _Refused):
+            self._error(call, error.status, error.text)
+        elif isinstance(error, errors.MEMBER_NOT_FOUND):
+            self._error(call, 404, f"No such member: {member}")
+        elif isinstance(error, errors.MEMBER_EXIST):
+            self._error(call, 409, "membership: ID exists")
+        elif isinstance(error, errors.PEER_URL_EXIST):
+            self._error(call, 409, "membership: peerURL exists")
+        else:
+            self._error(call, 500, "Internal Server Error")
+
+    def _change(
+        self, call: int, kind: int, member: int, context: bytes, done: Callable[[], None]
+    ) -> None:
+        node = self._node
+        node.out.converters[call] = _Pending(self, call)
+
+        def answer(_: Any, result: Any) -> None:
+            node.out.converters.pop(call, None)
+            if isinstance(result, Exception):
+                self._refuse(call, result, f"{member:x}")
+            else:
+                done()
+
+        node.propose_conf_change(kind, member, context, call, answer)
+
+    def timed_out(self, call: int) -> None:
+        """A change that was not decided."""
+        self._error(call, 500, "Internal Server Error")
+
+    # ---- statistics
+
+    def _stats(self, call: int, verb: str, name: str) -> None:
+        if verb not in ("GET", "HEAD"):
+            self._front.answer(call, wrong_verb("HEAD", "GET"))
+        elif name == "self":
+            self._plain(call, 200, _dumps(self._self()))
+        elif name == "store":
+            self._plain(call, 200, self._node.v2.store.stats_json())
+        elif name == "leader":
+            self._leader(call)
+        else:
+            self._front.answer(call, not_found())
+
+    def _plain(self, call: int, status: int, text: str) -> None:
+        self._front.answer(call, Answer(status, (JSON,), text.encode()))
+
+    def _leader(self, call: int) -> None:
+        node = self._node
+        if not node.is_leader:
+            self._plain(call, 403, _dumps({"message": "not current leader"}))
+            return
+        self._plain(call, 200, _dumps({"leader": f"{node.members.local:x}", "followers": {}}))
+
+    def _self(self) -> dict[str, Any]:
+        node = self._node
+        now_ns = node.ports.unix_time_ns()
+        return {
+            "name": node.config.name,
+            "id": f"{node.members.local:x}",
+            "state": _STATES[node.soft.role],
+            "startTime": format_time(node.started_unix_ns),
+            "leaderInfo": {
+                "leader": f"{node.leader:x}" if node.leader else "",
+                "uptime": _go_duration(now_ns - node.leader_since_unix_ns),
+                "startTime": format_time(node.leader_since_unix_ns),
+            },
+            "recvAppendRequestCnt": 0,
+            "sendAppendRequestCnt": 0,
+        }
+
+
+class _Refused(Exception):
+    """An answer of this API's own."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+class _Pending:
+    """Stands in the outbox for a membership change, should it not be decided."""
+
+    __slots__ = ("_admin", "_call")
+
+    def __init__(self, admin: Admin, call: int) -> None:
+        self._admin = admin
+        self._call = call
+
+    def reply(self, message: bytes) -> None:
+        """Answers come by the proposal itself."""
+
+    def fail(self, code: int, text: str) -> None:
+        """It was not decided."""
+        self._admin.timed_out(self._call)
+
+    def send(self, message: bytes) -> bool:
+        """Never called."""
+        return False
+
+
+def _as_json(member: Member) -> dict[str, Any]:
+    return {
+        "id": f"{member.id:x}",
+        "name": member.name,
+        "peerURLs": member.peer_urls,
+        "clientURLs": member.client_urls,
+    }
+
+
+def _checked(url: str) -> str:
+    """A peer URL; raises _Refused with etcd's words."""
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        raise _Refused(400, f"URL scheme must be http, https, unix, or unixs: {url}")
+    if parts.scheme in ("http", "https") and (not parts.hostname or ":" not in parts.netloc):
+        raise _Refused(400, f'URL address does not have the form "host:port": {url}')
+    if parts.path not in ("", "/") or parts.query:
+        raise _Refused(400, f"URL must not contain a path: {url}")
+    return url
+
+
+def _dumps(found: Any) -> str:
+    return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+
+
+def _go_duration(nanoseconds: int) -> str:
+    from corum.cli.gotext import format_duration
+
+    return format_duration(max(nanoseconds, 0))

@@ -1,0 +1,128 @@
+"""What a v2 key request asks for: its parameters, checked in etcd's order (http §2.1). Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import unquote, unquote_plus
+
+from corum.v2store import KEYS_PREFIX, Request, V2Error, errors
+from corum.values import NS_PER_S, value
+
+_TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+_FALSE: Final = frozenset(("0", "f", "F", "FALSE", "false", "False"))
+_NUMBER: Final = re.compile(r"[0-9]+")
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_U64_MAX: Final = 2**64 - 1
+FORM: Final = "application/x-www-form-urlencoded"
+PREFIX: Final = "/v2/keys"
+
+Form = dict[str, str]
+
+
+@value
+class Wanted:
+    """A request of the store, and how its answer is wanted."""
+
+    request: Request
+    wait: bool = False
+    since: int = 0
+    quorum: bool = False
+    stream: bool = False
+    no_value: bool = False
+
+
+def form_of(query: str, content_type: str, body: bytes, verb: str) -> Form:
+    """Parameters of body (PUT and POST of a form) and query; of repeated ones the first counts."""
+    found: Form = {}
+    sources = [query]
+    if verb in ("PUT", "POST") and content_type.partition(";")[0].strip().lower() == FORM:
+        sources.insert(0, body.decode("utf-8", "surrogateescape"))
+    for source in sources:
+        for pair in filter(None, source.split("&")):
+            bad = _BAD_ESCAPE.search(pair)
+            if bad is not None:
+                cause = f'invalid URL escape "{pair[bad.start() : bad.start() + 3]}"'
+                raise V2Error(errors.INVALID_FORM, cause)
+            if ";" in pair:
+                raise V2Error(errors.INVALID_FORM, "invalid semicolon separator in query")
+            name, _, text = pair.partition("=")
+            found.setdefault(
+                unquote_plus(name, errors="replace"), unquote_plus(text, errors="replace")
+            )
+    return found
+
+
+def parse(verb: str, path: str, form: Form, now_ns: int) -> Wanted:
+    """The request, or the first thing wrong with it (V2Error with index 0)."""
+    key = unquote(path, errors="replace").removeprefix(PREFIX)
+    prev_index = _number(form, "prevIndex")
+    since = _number(form, "waitIndex")
+    flags = {
+        name: _flag(form, name)
+        for name in ("recursive", "sorted", "wait", "dir", "quorum", "stream")
+    }
+    if flags["wait"] and verb != "GET":
+        raise V2Error(errors.INVALID_FIELD, '"wait" can only be used with GET requests')
+    if form.get("prevValue") == "":
+        raise V2Error(errors.PREV_VALUE_REQUIRED, '"prevValue" cannot be empty')
+    no_value = _flag(form, "noValueOnSuccess")
+    expiration_ns = _expiration(form, now_ns)
+    prev_exist = _optional_flag(form, "prevExist")
+    refresh = bool(_optional_flag(form, "refresh"))
+    if refresh:
+        if form.get("value"):
+            raise V2Error(errors.REFRESH_VALUE, "A value was provided on a refresh")
+        if not form.get("ttl"):
+            raise V2Error(errors.REFRESH_TTL_REQUIRED, "No TTL value set")
+    request = Request(
+        "QGET" if verb in ("GET", "HEAD") else verb,
+        KEYS_PREFIX + key,
+        form.get("value", ""),
+        flags["dir"],
+        form.get("prevValue", ""),
+        prev_index,
+        prev_exist,
+        expiration_ns,
+        flags["recursive"],
+        flags["sorted"],
+        refresh,
+    )
+    return Wanted(request, flags["wait"], since, flags["quorum"], flags["stream"], no_value)
+
+
+def _number(form: Form, name: str) -> int:
+    text = form.get(name, "")
+    if not text:
+        return 0
+    if not _NUMBER.fullmatch(text) or int(text) > _U64_MAX:
+        raise V2Error(errors.INDEX_NOT_A_NUMBER, f'invalid value for "{name}"')
+    return int(text)
+
+
+def _flag(form: Form, name: str) -> bool:
+    if name not in form:
+        return False
+    return _as_bool(form[name], f'"{name}"')
+
+
+def _optional_flag(form: Form, name: str) -> bool | None:
+    text = form.get(name, "")
+    return _as_bool(text, name) if text else None
+
+
+def _as_bool(text: str, shown: str) -> bool:
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise V2Error(errors.INVALID_FIELD, f"invalid value for {shown}")
+
+
+def _expiration(form: Form, now_ns: int) -> int:
+    text = form.get("ttl", "")
+    if not text:
+        return 0
+    if not _NUMBER.fullmatch(text) or int(text) > _U64_MAX:
+        raise V2Error(errors.TTL_NOT_A_NUMBER, 'invalid value for "ttl"')
+    return now_ns + int(text) * NS_PER_S

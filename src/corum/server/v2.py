@@ -1,0 +1,152 @@
+"""The v2 store of a node: requests through the log, expiry by SYNC, membership mirrored (v2-store
+§12).
+
+The store is not in the backend: a restart recovers it from the newest `.snap` and replays the log
+from there, entries that the backend has already seen included.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from corum import v2store
+from corum.membership.members import Member
+from corum.pb import etcdserver
+from corum.raft import Entry, EntryType
+from corum.server.operations import V2_REQUEST
+from corum.server.proposals import Answer
+from corum.v2store import Event, Request, V2Error, Waiter
+from corum.values import NS_PER_MS
+
+if TYPE_CHECKING:
+    from corum.server.node import Node
+
+SYNC_NS: Final = 500 * NS_PER_MS
+_MEMBERS: Final = v2store.CLUSTER_PREFIX + "/members"
+_REMOVED: Final = v2store.CLUSTER_PREFIX + "/removed_members"
+
+
+class V2:
+    """Owns the store; the API asks it to propose, to read and to wait."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.store = v2store.Store()
+        self._next_sync_ns = 0
+
+    def recover(self, data: bytes) -> None:
+        """Take over the content of a `.snap` file; what is no v2 store is an empty one."""
+        if len(data) > len(b"{}"):
+            v2store.recover(self.store, data)
+
+    # ---- through the log
+
+    def propose(self, request: Request, call: Any, answer: Answer) -> None:
+        """Replicate a request; `answer(call, Event | V2Error)`. Raises REQUEST_TOO_LARGE, ..."""
+        node = self._node
+        request_id, _ = node.proposals.ids.next()
+        data = encode(request, request_id)
+        node.proposals.check_size(len(data))
+        waiter = node.proposals.wait(request_id, call, V2_REQUEST, request, answer, node.now_ns)
+        node.proposals.queued.append(Entry(0, 0, EntryType.NORMAL, data, waiter))
+
+    def apply(self, request: Request) -> Event | V2Error | bytes:
+        """Carry out a committed request; member attributes and versions of 3.5 land here too."""
+        result = v2store.apply(self.store, request, self._node.ports.unix_time_ns())
+        if isinstance(result, Event) and request.path.startswith(v2store.CLUSTER_PREFIX + "/"):
+            self._node.versions.told_by_v2(request.path, request.val)
+        return b"" if result is None else result
+
+    def tick(self, now_ns: int) -> None:
+        """The leader lets due nodes expire, at the same place of the log everywhere."""
+        node = self._node
+        if now_ns < self._next_sync_ns or not node.is_leader or not self.store.has_ttl_keys:
+            return
+        self._next_sync_ns = now_ns + SYNC_NS
+        request = Request("SYNC", time_ns=node.ports.unix_time_ns())
+        self.propose(request, None, _nobody_waits)
+
+    def told(self) -> list[Waiter]:
+        """Waiters that have something to hear."""
+        return self.store.hub.take_told()
+
+    # ---- mirrored from the member list
+
+    def member_added(self, member: Member) -> None:
+        """A member's peer URLs, where v2 clients of old look for them."""
+        body: dict[str, Any] = {"peerURLs": member.peer_urls}
+        if member.is_learner:
+            body["isLearner"] = True
+        self._set(f"{_MEMBERS}/{member.id:x}/raftAttributes", body)
+
+    def member_removed(self, member: int) -> None:
+        """Gone for good."""
+        now_ns = self._node.ports.unix_time_ns()
+        request = Request("DELETE", f"{_MEMBERS}/{member:x}", dir=True, recursive=True)
+        v2store.apply(self.store, request, now_ns)
+        v2store.apply(self.store, Request("PUT", f"{_REMOVED}/{member:x}", "removed"), now_ns)
+
+    def member_named(self, member: int, name: str, client_urls: list[str]) -> None:
+        """What a member says of itself."""
+        body = {"name": name, "clientURLs": client_urls}
+        self._set(f"{_MEMBERS}/{member:x}/attributes", body)
+
+    def version_set(self, version: str) -> None:
+        """The cluster's version."""
+        request = Request("PUT", v2store.CLUSTER_PREFIX + "/version", version)
+        v2store.apply(self.store, request, self._node.ports.unix_time_ns())
+
+    def _set(self, path: str, body: dict[str, Any]) -> None:
+        text = json.dumps(body, separators=(",", ":"))
+        v2store.apply(self.store, Request("PUT", path, text), self._node.ports.unix_time_ns())
+
+
+def encode(request: Request, request_id: int) -> bytes:
+    """etcdserverpb.Request as etcd up to 3.5 writes it: every scalar present (peer-wire §6)."""
+    message = etcdserver.Request(
+        ID=request_id,
+        Method=request.method,
+        Path=request.path,
+        Val=request.val,
+        Dir=request.dir,
+        PrevValue=request.prev_value,
+        PrevIndex=request.prev_index,
+        Expiration=request.expiration_ns,
+        Wait=False,
+        Since=0,
+        Recursive=request.recursive,
+        Sorted=request.sorted,
+        Quorum=False,
+        Time=request.time_ns,
+        Stream=False,
+    )
+    if request.prev_exist is not None:
+        message.PrevExist = request.prev_exist
+    if request.refresh:
+        message.Refresh = True
+    return message.SerializeToString()
+
+
+def decode(data: bytes) -> tuple[int, Request]:
+    """(request id, request) of an entry that holds one; raises DecodeError."""
+    message = etcdserver.Request.FromString(data)
+    request = Request(
+        message.Method,
+        message.Path,
+        message.Val,
+        message.Dir,
+        message.PrevValue,
+        message.PrevIndex,
+        message.PrevExist if message.HasField("PrevExist") else None,
+        message.Expiration,
+        message.Recursive,
+        message.Sorted,
+        message.Refresh,
+        message.Time,
+    )
+    return message.ID, request
+
+
+def _nobody_waits(call: Any, result: Any) -> None:
+    """Nobody asked for a SYNC."""
