@@ -161,6 +161,7 @@ def test_an_expiry_before_2000_means_never_at_creation() -> None:
     store = Store()
     event = store.set("/1/a", "x", expire_ns=YEAR_2000_NS - 1, now_ns=NOW)
     assert event.node.expire_ns == 0
+    assert store.set("/1/a", "x", expire_ns=YEAR_2000_NS, now_ns=NOW).node.expire_ns == YEAR_2000_NS
     store.update("/1/a", "x", expire_ns=YEAR_2000_NS - 1, now_ns=NOW)
     assert len(store.delete_expired(NOW, NOW)) == 1
 
@@ -171,6 +172,8 @@ def test_a_directory_can_be_refreshed_by_an_update() -> None:
     store.set("/1/d", "", directory=True, now_ns=NOW)
     event = store.update("/1/d", "", expire_ns=NOW + 5 * S, now_ns=NOW)
     assert (event.action, event.node.directory, event.node.ttl_s) == ("update", True, 5)
+    shown = store.get("/1/d", recursive=False, ordered=False, now_ns=NOW).node
+    assert (event.index, shown.modified_index) == (2, 1), "the directory itself keeps its index"
     refused = apply(store, Request("PUT", "/1/d", val="x", prev_exist=True), NOW)
     assert isinstance(refused, V2Error)
     assert refused.code == 102

@@ -163,7 +163,7 @@ class WaiterHub:
         if at_path is None:
             return
         exact = event.node.key == path
-        if not exact and _hidden_below(path, event.node.key):
+        if _hidden_below(path, event.node.key):
             return
         for waiter in list(at_path):
             if event.index < waiter.since or not (waiter.recursive or exact or forced):
