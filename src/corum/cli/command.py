@@ -139,8 +139,6 @@ def print_error(text: str) -> None:
 def _dispatch(program: Command, words: Sequence[str]) -> int:
     path, rest = resolve(program, words)
     command = path[-1]
-    if rest and rest[0] == "help" and command is program and command.find("help") is None:
-        return _help_about(program, rest[1:])
     try:
         values, arguments, dash = flagging.parse(accepted(path), rest)
     except flagging.FlagError as error:
@@ -200,13 +198,20 @@ def accepted(path: Sequence[Command]) -> list[Flag]:
     return [*own, HELP]
 
 
-def _help_about(program: Command, words: Sequence[str]) -> int:
-    path, rest = resolve(program, words)
-    if any(not word.startswith("-") for word in rest):
-        sys.stderr.write(f"Unknown help topic [{' '.join(f'`{w}`' for w in words)}]\n")
-        path = [program]
+def show_help(invocation: Invocation) -> int:
+    """What the command `help` does: the page of the command that its arguments name."""
+    path, rest = resolve(invocation.root, invocation.arguments)
+    if rest:
+        words = " ".join(f"`{word}`" for word in invocation.arguments)
+        sys.stderr.write(f"Unknown help topic [{words}]\n")
+        path = [invocation.root]
     sys.stdout.write(help_text(path))
     return EXIT_SUCCESS
+
+
+HELP_COMMAND = Command(
+    "help", "shows the help of a command", usage="help [command]", run=f"{__name__}:show_help"
+)
 
 
 def _unknown(program: Command, word: str) -> int:

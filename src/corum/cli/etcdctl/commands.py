@@ -5,7 +5,7 @@ Only data: what a command does is imported when it is run.
 
 from __future__ import annotations
 
-from corum.cli.command import Command
+from corum.cli.command import HELP_COMMAND, Command
 from corum.cli.flags import Flag, boolean, duration, integer, text
 
 S = 1_000_000_000
@@ -326,5 +326,5 @@ PROGRAM = Command(
     "etcdctl",
     "the command line client of etcd",
     sticky=GLOBAL_FLAGS,
-    commands=(*KEYS, *CLUSTER, *CONCURRENCY, *AUTH, *OTHERS),
+    commands=(*KEYS, *CLUSTER, *CONCURRENCY, *AUTH, *OTHERS, HELP_COMMAND),
 )

@@ -253,7 +253,9 @@ def log(level: str, message: str, **fields: object) -> None:
         "caller": "corum/etcdctl",
         "msg": message,
     }
-    sys.stderr.write(json.dumps({**line, **fields}, ensure_ascii=False) + "\n")
+    sys.stderr.write(
+        json.dumps({**line, **fields}, ensure_ascii=False, separators=(",", ":")) + "\n"
+    )
 
 
 def log_failure(error: ClientError, endpoints: Sequence[str]) -> None:

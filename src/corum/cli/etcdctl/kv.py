@@ -27,6 +27,7 @@ ORDERS = {"": 0, "ASCEND": 1, "DESCEND": 2}
 TARGETS = {"": 0, "KEY": 0, "VERSION": 1, "CREATE": 2, "MODIFY": 3, "VALUE": 4}
 DELETE_DELAY_S = 2.0
 FROM_KEY = b"\0"  # as a range's end: no end
+PUT_USAGE = "put command needs 1 argument and input from stdin or 2 arguments"
 TOO_MANY = "too many arguments, only accept one argument when `--prefix` or `--from-key` is set"
 BOTH = "`--prefix` and `--from-key` cannot be set at the same time, choose one"
 
@@ -36,17 +37,20 @@ BOTH = "`--prefix` and `--from-key` cannot be set at the same time, choose one"
 
 def put(invocation: Invocation) -> None:
     with Context(invocation) as context:
-        request = put_request(context.values, context.arguments)
+        request = put_request(context.values, context.arguments, from_stdin=True)
         show_put(context.out, context.call(methods.PUT, request))
 
 
-def put_request(values: Values, arguments: Sequence[str]) -> rpc.PutRequest:
+def put_request(
+    values: Values, arguments: Sequence[str], *, from_stdin: bool = False
+) -> rpc.PutRequest:
+    """from_stdin: a missing value is read there."""
     if not arguments:
-        raise bad_arguments("put command needs 1 argument and input from stdin or 2 arguments")
+        raise bad_arguments(PUT_USAGE)
     ignore_value = values.boolean("ignore-value")
     if ignore_value and len(arguments) > 1:
         raise bad_arguments("put command needs only 1 argument when 'ignore-value' is set")
-    value = b"" if ignore_value else _value(arguments)
+    value = b"" if ignore_value else _value(arguments, from_stdin=from_stdin)
     return rpc.PutRequest(
         key=to_bytes(arguments[0]),
         value=value,
@@ -57,17 +61,19 @@ def put_request(values: Values, arguments: Sequence[str]) -> rpc.PutRequest:
     )
 
 
-def _value(arguments: Sequence[str]) -> bytes:
+def _value(arguments: Sequence[str], *, from_stdin: bool) -> bytes:
     """The second argument, or all of stdin when there is none and somebody feeds it."""
     if len(arguments) > 1:
         return to_bytes(arguments[1])
-    value = b"" if _is_character_device() else sys.stdin.buffer.read()
+    if not from_stdin or _is_null_device():
+        raise bad_arguments(PUT_USAGE)
+    value = sys.stdin.buffer.read()
     if not value:
-        raise bad_arguments("put command needs 1 argument and input from stdin or 2 arguments")
+        raise bad_arguments(PUT_USAGE)
     return value
 
 
-def _is_character_device() -> bool:
+def _is_null_device() -> bool:
     import os
     import stat
 

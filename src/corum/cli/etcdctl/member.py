@@ -146,16 +146,7 @@ def _show_add(out: Printer, response: rpc.MemberAddResponse, name: str) -> None:
         out.line(f'ETCD_INITIAL_ADVERTISE_PEER_URLS="{",".join(member.peerURLs)}"')
         out.line('ETCD_INITIAL_CLUSTER_STATE="existing"')
 
-    def fields() -> None:
-        out.header(response)
-        out.field("MemberID", member.ID)
-        out.field("Name", member.name)
-        for url in member.peerURLs:
-            out.field("PeerURL", url)
-        for url in member.clientURLs:
-            out.field("ClientURL", url)
-
-    out.show(response, simple, fields=fields)
+    out.show(response, simple)
 
 
 def remove(invocation: Invocation) -> None:
@@ -196,7 +187,7 @@ def _show_done(out: Printer, response: Message, identity: int, what: str) -> Non
     def simple() -> None:
         out.line(f"Member {identity:16x} {what} cluster {header.cluster_id:16x}")
 
-    out.show(response, simple, fields=lambda: out.header(response))
+    out.show(response, simple)
 
 
 def client_urls(members: Iterable[rpc.Member]) -> list[str]:

@@ -136,8 +136,6 @@ def show_role(out: Printer, response: rpc.AuthRoleGetResponse, name: str) -> Non
         out.line(f"Role {name}")
         for title, other in (("KV Read:", WRITE), ("KV Write:", READ)):
             out.line(title)
-            if name == "root" and not response.perm:
-                out.line("\t[, <open ended>")
             for permission in response.perm:
                 if permission.permType != other:
                     out.line("\t" + _permitted(permission))

@@ -50,6 +50,7 @@ class Network:
         inbox_bytes = PATIENT_BYTES_MAX if patient else PENDING_BYTES_MAX
         self._transport = Transport(Settings(inbox_bytes_max=inbox_bytes))
         self._calls: dict[int, asyncio.Future[bytes]] = {}
+        self._channels: list[Channel] = []
         self._streams: dict[int, Stream] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._paused = False
@@ -74,7 +75,9 @@ class Network:
             keepalive_time_ms=int(options.keepalive_s * 1000),
             keepalive_timeout_ms=int(options.keepalive_timeout_s * 1000),
         )
-        return self._transport.connect(address, settings)
+        channel = self._transport.connect(address, settings)
+        self._channels.append(channel)  # a channel that nobody holds is closed
+        return channel
 
     async def unary(
         self,

@@ -43,6 +43,7 @@ class Network:
         self._patient = patient
         inbox_bytes = PATIENT_BYTES_MAX if patient else PENDING_BYTES_MAX
         self._transport: Transport = Transport(Settings(inbox_bytes_max=inbox_bytes))
+        self._channels: list[Channel] = []
         self._streams: dict[int, Stream] = {}
         self._lock = Lock()
         self._pump: Thread | None = None
@@ -70,7 +71,9 @@ class Network:
             keepalive_time_ms=int(options.keepalive_s * 1000),
             keepalive_timeout_ms=int(options.keepalive_timeout_s * 1000),
         )
-        return self._transport.connect(address, settings)
+        channel = self._transport.connect(address, settings)
+        self._channels.append(channel)  # a channel that nobody holds is closed
+        return channel
 
     def unary(
         self,

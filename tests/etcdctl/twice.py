@@ -1,0 +1,119 @@
+"""The same conversation twice: Go's etcdctl and ours, each on a fresh Go etcd 3.5.1.
+
+Both servers use the same ports one after the other, so that cluster ids, member ids, revisions
+and raft terms are equal; what remains different by nature (lease ids, times, sizes) is masked.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from oracle import servers
+
+OURS = [sys.executable, "-m", "corum.cli.etcdctl"]
+MASKS = (
+    (r"(?m)^[0-9a-f]{16}$", "<lease>"),
+    (r"lease [0-9a-f]{16}", "lease <lease>"),
+    (r"(?m)^[0-9a-f]{16}, unstarted", "<new>, unstarted"),
+    (r"[Tt]ook( = |\":\"|\" : )[0-9.]+(µs|ms|s)", r"took\1<took>"),
+    (r"remaining\(\d+s\)", "remaining(<n>s)"),
+    (r"\d+(\.\d)? [kM]B", "<size>"),
+    (r'"(dbSize|dbSizeInUse|raftIndex|raftAppliedIndex|ttl)":\d+', r'"\1":<n>'),
+    (r'"(DBSize|RaftIndex|RaftAppliedIndex|TTL)" : \d+', r'"\1" : <n>'),
+    (r"true, false, (\d+), \d+, \d+,", r"true, false, \1, <n>, <n>,"),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command line. `save` names groups of regular expressions found in its output, for
+    `{name}` in later lines; their values are masked everywhere."""
+
+    words: tuple[str, ...]
+    stdin: bytes = b""
+    environment: dict[str, str] = field(default_factory=dict)
+    save: dict[str, str] = field(default_factory=dict)
+    stdout: bool = True  # compare the standard output too
+
+
+def step(*words: str, stdin: str | bytes = b"", **keywords: object) -> Step:
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    return Step(words, data, **keywords)  # type: ignore[arg-type]
+
+
+@dataclass
+class Answer:
+    words: tuple[str, ...]
+    status: int
+    out: str
+    err: str
+
+
+def talk(tool: list[str], endpoint: str, steps: list[Step]) -> list[Answer]:
+    """The answers of `tool` to all steps, one after the other."""
+    known: dict[str, str] = {}
+    answers: list[Answer] = []
+    for one in steps:
+        words = [word.format(**known) if "{" in word else word for word in one.words]
+        ran = subprocess.run(
+            [*tool, f"--endpoints={endpoint}", *words],
+            input=one.stdin,
+            capture_output=True,
+            check=False,
+            timeout=30,
+            env=servers.plain_environment({"ETCDCTL_API": "3", **one.environment}),
+        )
+        out = ran.stdout.decode("utf-8", "backslashreplace")
+        err = ran.stderr.decode("utf-8", "backslashreplace")
+        for name, pattern in one.save.items():
+            found = re.search(pattern, out)
+            assert found, f"{words}: no {pattern} in {out!r} {err!r}"
+            known[name] = found[1]
+        shown = tuple(_masked(word, known) for word in one.words)
+        out = _masked(out, known) if one.stdout else ""
+        answers.append(Answer(shown, ran.returncode, out, _masked(_plain(err), known)))
+    return answers
+
+
+def _plain(err: str) -> str:
+    """Without logs, terminal complaints, and the second copy of an error that cobra prints."""
+    lines = [
+        line
+        for line in err.split("\n")
+        if not line.startswith(('{"level"', "stty:", "WARNING:")) and line.strip()
+    ]
+    kept: list[str] = []
+    for line in lines:
+        if line.startswith("Usage:"):
+            break
+        if line not in kept:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def _masked(text: str, known: dict[str, str]) -> str:
+    for name, value in known.items():
+        text = text.replace(value, f"<{name}>")
+        if re.fullmatch(r"[0-9a-f]{6,16}", value):
+            text = text.replace(str(int(value, 16)), f"<{name}>")
+    for pattern, replacement in MASKS:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+def both(folder: Path, go_tools: Path, steps: list[Step]) -> tuple[list[Answer], list[Answer]]:
+    """Go's answers and ours."""
+    program = servers.Program("go-3.5.1", (str(go_tools / "etcd"),))
+    server = servers.Server(program, folder / "go")
+    found: list[list[Answer]] = []
+    for tool in ([str(go_tools / "etcdctl")], OURS):
+        try:
+            server.start()
+            found.append(talk(tool, server.endpoint, steps))
+        finally:
+            server.kill()
+            shutil.rmtree(server.data_dir, ignore_errors=True)
+    return found[0], found[1]
