@@ -10,7 +10,7 @@ import socket
 import time
 from typing import Any, Final, cast
 
-from corum.logs import Sink
+from corum.logs import Sink, write_all
 from corum.values import MIB, value
 
 _JOURNAL_SOCKET: Final = "/run/systemd/journal/socket"
@@ -80,10 +80,7 @@ class PlainFile(Sink):
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def write(self, line: bytes, level: str) -> None:
-        try:
-            os.write(self._fd, line)
-        except OSError:
-            pass  # a full disk must not stop the member
+        write_all(self._fd, line)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -159,10 +156,7 @@ class Journal(Sink):
         try:
             self._socket.sendto(entry, _JOURNAL_SOCKET)
         except OSError:
-            try:
-                os.write(2, line)
-            except OSError:
-                pass  # nobody to tell
+            write_all(2, line)
 
     def close(self) -> None:
         self._socket.close()

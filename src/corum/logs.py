@@ -60,10 +60,16 @@ class FileDescriptor(Sink):
         self._fd = fd
 
     def write(self, line: bytes, level: str) -> None:
+        write_all(self._fd, line)
+
+
+def write_all(fd: int, line: bytes) -> None:
+    """Write the whole line; what a full disk or a closed pipe refuses is lost."""
+    while line:
         try:
-            os.write(self._fd, line)
+            line = line[os.write(fd, line) :]
         except OSError:
-            pass  # nobody to tell
+            return  # nobody to tell, and a log must not stop the member
 
 
 def timestamp(wall_ns: int) -> str:

@@ -4,7 +4,7 @@ import base64
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corum import errors
@@ -200,3 +200,39 @@ def test_token() -> None:
     assert gateway.token({"authorization": "abc.1"}) == "abc.1"
     assert gateway.token({"authorization": "Bearer abc.1"}) == "abc.1"
     assert gateway.token({}) is None
+
+
+JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**70), 2**70),
+        st.floats(),
+        st.text(max_size=8),
+        st.sampled_from(["Zm9v", "CREATE", "-1"]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(
+                ["compare", "success", "request_put", "key", "lease", "target", "result"]
+            ),
+            inner,
+            max_size=4,
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=40)
+@given(JSON)
+def test_any_json_is_a_request_or_an_invalid_argument(found: object) -> None:
+    """Whatever a client sends, the gateway has an answer that protobuf takes, or code 3."""
+    body = json.dumps(found).encode()
+    code = errors.OK
+    try:
+        rpc.TxnRequest.FromString(gateway.decode(method("/v3/kv/txn"), body))
+    except errors.EtcdError as error:
+        code = error.code
+    assert code in (errors.OK, errors.INVALID_ARGUMENT)

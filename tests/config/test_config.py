@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from corum import config
 from corum.config import FLAGS, Config, ConfigError
@@ -370,3 +372,28 @@ def test_in_process_settings() -> None:
     assert found.members == {"m": ("http://localhost:2380",)}
     with pytest.raises(ConfigError, match="expected IP"):
         config.of({"listen-peer-urls": ("http://nohost:1",)})
+
+
+WORDS = st.one_of(
+    st.text(max_size=12),
+    st.builds(
+        "{}{}{}{}".format,
+        st.sampled_from(["-", "--"]),
+        st.sampled_from(sorted({*FLAGS, *ALIASES, *IGNORED})),
+        st.sampled_from(["=", ""]),
+        st.one_of(
+            st.text(max_size=8), st.sampled_from(["1", "true", "1s", "http://[::1]:1", "a=b"])
+        ),
+    ),
+)
+
+
+@given(argv=st.lists(WORDS, max_size=4))
+def test_any_command_line_is_read_or_refused(argv: list[str]) -> None:
+    """No words make anything but a Config or an error that is meant."""
+    if any("config-file" in word for word in argv):
+        return  # would read whatever file the dice name
+    try:
+        assert parse(*argv).data_dir
+    except (ConfigError, config.HelpWanted, config.VersionWanted):
+        pass
