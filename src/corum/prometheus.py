@@ -171,6 +171,10 @@ class Registry:
         """Add blocks of lines, HELP and TYPE included, that are computed at exposition."""
         self._collectors.append(lines)
 
+    def declared(self) -> dict[str, tuple[str, str, Any]]:
+        """Name -> (kind, meaning, the metric or Family)."""
+        return dict(self._metrics)
+
     def text(self) -> str:
         """Everything in the exposition format; a family without children is left out."""
         lines: list[str] = []

@@ -32,7 +32,7 @@ def test_every_go_metric_is_ours_with_its_kind(go_text: str) -> None:
     """Dashboards and alerts made for etcd find what they ask for."""
     metrics = Metrics()
     metrics.serve_grpc([("/etcdserverpb.KV/Put", "unary")])
-    declared = {name: kind for name, (kind, _, _) in metrics.registry._metrics.items()}
+    declared = {name: kind for name, (kind, _, _) in metrics.registry.declared().items()}
     process = "\n".join(process_metrics.lines())
     ours = {**declared, **kinds(metrics.text()), **kinds(process)}
     wanted = {name: kind for name, kind in kinds(go_text).items() if not GO_ONLY.match(name)}
