@@ -90,7 +90,9 @@ fn trailers<'a>(rest: &mut &'a [u8]) -> Result<Piece<'a>, Bad> {
 mod tests {
     use super::*;
 
-    fn decode(wire: &[u8], cut: usize) -> Result<(Vec<u8>, Vec<(String, String)>), Bad> {
+    type Body = (Vec<u8>, Vec<(String, String)>);
+
+    fn decode(wire: &[u8], cut: usize) -> Result<Body, Bad> {
         let (mut decoder, mut body, mut kept) = (Decoder::default(), Vec::new(), Vec::new());
         for piece in wire.chunks(cut) {
             kept.extend_from_slice(piece);

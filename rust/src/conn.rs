@@ -236,7 +236,6 @@ impl Conn {
             server.acks_wait = false;
         }
         loop {
-            let before = state.io.unsent();
             let mut ctx = Ctx { core, me: self, out: &mut state.io.output };
             state.protocol.pump(&mut ctx);
             let all = match cx.as_deref_mut() {
@@ -248,8 +247,8 @@ impl Conn {
             };
             let sent = std::mem::take(&mut state.io.sent_bytes);
             state.protocol.on_sent(core, sent, state.io.unsent());
-            if !all || before == 0 && sent == 0 {
-                return Ok(all);
+            if !all || sent == 0 {
+                return Ok(all); // what is left waits for the socket or for a handshake
             }
         }
     }

@@ -142,10 +142,10 @@ impl Core {
         let mut batch = self.batch.borrow_mut();
         let event = make(&mut batch);
         batch.events.push_back(event);
-        if batch.events.len() == 1 {
-            if let Some(waker) = self.flusher.borrow().as_ref() {
-                waker.wake_by_ref();
-            }
+        if batch.events.len() == 1
+            && let Some(waker) = self.flusher.borrow().as_ref()
+        {
+            waker.wake_by_ref();
         }
     }
 

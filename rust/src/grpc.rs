@@ -50,13 +50,13 @@ impl Assembler {
         data: &mut &'a [u8],
         max: usize,
     ) -> Result<Option<Message<'a>>, Status> {
-        if self.head_len == 0 {
-            if let Some((head, rest)) = data.split_first_chunk::<PREFIX>() {
-                let (compressed, length) = parse_prefix(head, max)?;
-                if let Some((message, after)) = rest.split_at_checked(length) {
-                    *data = after;
-                    return Ok(Some(Message::Borrowed(compressed, message)));
-                }
+        if self.head_len == 0
+            && let Some((head, rest)) = data.split_first_chunk::<PREFIX>()
+        {
+            let (compressed, length) = parse_prefix(head, max)?;
+            if let Some((message, after)) = rest.split_at_checked(length) {
+                *data = after;
+                return Ok(Some(Message::Borrowed(compressed, message)));
             }
         }
         if data.is_empty() {

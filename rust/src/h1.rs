@@ -168,10 +168,10 @@ impl Server {
             return self.refuse(ctx, 503);
         }
         self.streaming = self.listener.streaming.iter().any(|p| target.starts_with(p.as_str()));
-        if let (Reading::Length(length), false) = (&self.reading, self.streaming) {
-            if *length > ctx.core.rules.http_body_max as u64 {
-                return self.refuse(ctx, 413);
-            }
+        if let (Reading::Length(length), false) = (&self.reading, self.streaming)
+            && *length > ctx.core.rules.http_body_max as u64
+        {
+            return self.refuse(ctx, 413);
         }
         let continues = list_of(&headers, "expect").iter().any(|word| word == "100-continue");
         let (listener, peer) = (self.listener.id, Arc::clone(&self.peer));
@@ -197,10 +197,10 @@ impl Server {
         if continues && has_body && self.is_http11 {
             ctx.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        if self.streaming {
-            if let Some(head) = self.head.take() {
-                ctx.core.push(|_| Event::HttpOpen { call, head });
-            }
+        if self.streaming
+            && let Some(head) = self.head.take()
+        {
+            ctx.core.push(|_| Event::HttpOpen { call, head });
         }
         if matches!(self.reading, Reading::Length(0)) {
             self.request_complete(ctx.core, Headers::new());

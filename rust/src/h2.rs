@@ -152,6 +152,9 @@ pub enum Role {
     Client,
 }
 
+/// A block as it was on the wire, and decoded.
+type Cached<F> = (Box<[u8]>, Rc<Block<F>>);
+
 /// A header block under way: HEADERS without END_HEADERS.
 struct Pending {
     id: u32,
@@ -174,7 +177,7 @@ pub struct Connection<T, F> {
     pending: Option<Pending>,
     decoder: Decoder,
     pub encoder: Encoder,
-    cache: Vec<(Box<[u8]>, Rc<Block<F>>)>,
+    cache: Vec<Cached<F>>,
     cache_version: u64,
     recv_window: i64,
     recv_unacked: u32,
@@ -428,7 +431,7 @@ impl<T, F> Connection<T, F> {
         if self.reset_ids.contains(&id) {
             return Ok(None);
         }
-        if self.role == Role::Client || id % 2 == 0 {
+        if self.role == Role::Client || id.is_multiple_of(2) {
             return Err(Fatal(code::PROTOCOL, "HEADERS on a stream nobody opened"));
         }
         if id <= self.last_peer_id {
@@ -444,10 +447,10 @@ impl<T, F> Connection<T, F> {
     }
 
     fn decode(&mut self, bytes: &[u8]) -> Result<Rc<Block<F>>, Fatal> {
-        if self.cache_version == self.decoder.version {
-            if let Some(hit) = self.cache.iter().find(|entry| *entry.0 == *bytes) {
-                return Ok(hit.1.clone());
-            }
+        if self.cache_version == self.decoder.version
+            && let Some(hit) = self.cache.iter().find(|entry| *entry.0 == *bytes)
+        {
+            return Ok(hit.1.clone());
         }
         let before = self.decoder.version;
         let mut fields = Fields::default();
@@ -530,7 +533,7 @@ impl<T, F> Connection<T, F> {
             return Err(Fatal(code::PROTOCOL, "SETTINGS on a stream"));
         }
         let ack = flags & flag::ACK != 0;
-        if payload.len() % 6 != 0 || (ack && !payload.is_empty()) {
+        if !payload.len().is_multiple_of(6) || (ack && !payload.is_empty()) {
             return Err(Fatal(code::FRAME_SIZE, "SETTINGS of a wrong size"));
         }
         if ack {
@@ -812,11 +815,12 @@ impl<T, F> Connection<T, F> {
     }
 
     fn mark_ready(&mut self, id: u32) {
-        if let Some(stream) = self.streams.get_mut(&id) {
-            if !stream.in_ready && stream.has_something_to_send() {
-                stream.in_ready = true;
-                self.ready.push_back(id);
-            }
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !stream.in_ready
+            && stream.has_something_to_send()
+        {
+            stream.in_ready = true;
+            self.ready.push_back(id);
         }
     }
 

@@ -255,11 +255,11 @@ impl Inbox {
             self.arrived.notify_one();
         }
         drop(waiting);
-        if let Some(signal) = self.signal.get() {
-            if !self.signalled.swap(true, SeqCst) {
-                // A pipe that holds at most one byte has room.
-                let _ = (&signal.writer).write_all(&[1]);
-            }
+        if let Some(signal) = self.signal.get()
+            && !self.signalled.swap(true, SeqCst)
+        {
+            // A pipe that holds at most one byte has room.
+            let _ = (&signal.writer).write_all(&[1]);
         }
     }
 

@@ -247,12 +247,11 @@ impl Server {
         let head = Some(Box::new(head));
         let mut stream = Stream::new(Kind::Http { is_head, streaming, length, head });
         stream.call = call;
-        if streaming {
-            if let Kind::Http { head, .. } = &mut stream.kind {
-                if let Some(head) = head.take() {
-                    ctx.core.push(|_| Event::HttpOpen { call, head });
-                }
-            }
+        if streaming
+            && let Kind::Http { head, .. } = &mut stream.kind
+            && let Some(head) = head.take()
+        {
+            ctx.core.push(|_| Event::HttpOpen { call, head });
         }
         self.h2.accept(id, stream, end);
         if end {

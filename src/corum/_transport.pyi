@@ -13,29 +13,29 @@ copied before the method returns (`LogWriter.submit` instead keeps a reference u
 
 Events. `poll` returns tuples whose first item is one of the kinds below:
 
-| kind             | items after it |
-|------------------|----------------|
-| `UNARY`          | call, method, message: bytes, meta: tuple - a whole request of a unary or server-streaming method |
-| `STREAM_OPEN`    | call, method, meta: tuple - a client-streaming or bidirectional call began |
+| kind | items after it |
+|---|---|
+| `UNARY` | call, method, message: bytes, meta: tuple - a whole request of a method that takes one |
+| `STREAM_OPEN` | call, method, meta: tuple - a client-streaming or bidirectional call began |
 | `STREAM_MESSAGE` | call, message: bytes |
-| `STREAM_END`     | call - the client has sent its last message; the call is still to be answered |
-| `CANCELLED`      | call, code - 1 client cancelled or vanished, 4 deadline passed; the call id is dead, answer nothing |
-| `WRITABLE`       | call - its outbound bytes fell below `low_water` after `send`/`http_send` reported it over |
-| `HTTP`           | call, listener id, verb, target, headers: list[tuple[str, str]], body: bytes, peer: Peer |
-| `HTTP_OPEN`      | call, listener id, verb, target, headers, peer - a request for one of the listener's `streaming` prefixes |
-| `HTTP_CHUNK`     | call, data: bytes - a piece of its body; give the room back with `consume` |
-| `HTTP_END`       | call, trailers: list[tuple[str, str]] |
-| `LOG_SYNCED`     | token, error: str or None, nanoseconds the write and sync took |
-| `POSTED`         | the object given to `post` |
-| `RESPONSE`       | call, message: bytes, trailers - a unary gRPC call succeeded; the id is dead |
-| `RESPONSE_HEAD`  | call, status: int, headers - HTTP status line or the first headers of a gRPC stream (status 200) |
+| `STREAM_END` | call - the client has sent its last message; the call is still to be answered |
+| `CANCELLED` | call, code - the id is dead, answer nothing; code 1: client gone, 4: deadline passed |
+| `WRITABLE` | call - its outbound bytes fell below `low_water_bytes` after a send told it was over |
+| `HTTP` | call, listener, verb, target, headers, body: bytes, peer: Peer - a whole request |
+| `HTTP_OPEN` | call, listener, verb, target, headers, peer - a request to a `streaming` prefix |
+| `HTTP_CHUNK` | call, data: bytes - a piece of its body; give the room back with `consume` |
+| `HTTP_END` | call, trailers |
+| `LOG_SYNCED` | token, error: str or None, nanoseconds the write and sync took |
+| `POSTED` | the object given to `post` |
+| `RESPONSE` | call, message: bytes, trailers - a unary gRPC call succeeded; the id is dead |
+| `RESPONSE_HEAD` | call, status: int, headers - of HTTP, or the first headers of a gRPC stream |
 | `RESPONSE_MESSAGE` | call, message: bytes - one message of a gRPC stream |
-| `RESPONSE_CHUNK` | call, data: bytes - a piece of an HTTP response body; give the room back with `consume` |
-| `RESPONSE_END`   | call, code: int, text: str, trailers - the end of a client call; code 0 is success; the id is dead |
-| `DRAINED`        | calls left unanswered when the drain's time was over (0: all finished) |
+| `RESPONSE_CHUNK` | call, data: bytes - a piece of an HTTP body; give the room back with `consume` |
+| `RESPONSE_END` | call, code: int, text: str, trailers - the end, 0 is success; the id is dead |
+| `DRAINED` | server calls left unanswered when the drain was over (0: all finished) |
 
-Header names are lower-case. Headers and metadata are `list[tuple[str, str]]`, bytes as Latin-1.
-`listener id` is `Listener.id`. Per call the order of events is the order on the wire.
+Headers and trailers are `list[tuple[str, str]]`, names in lower case, bytes read as Latin-1.
+`listener` is `Listener.id`, `method` the index in `Settings.methods`. Per call the order of events is the order on the wire.
 
 `meta` is `(*values, connection, peer, deadline_ns)`: one `str | None` for each of
 `Settings.metadata_keys`, the connection's id (int), its `Peer`, and the deadline as
@@ -46,11 +46,45 @@ Call ids are ints below 2**63, never reused within 2**31 calls of a slot. An ans
 unknown id is dropped and counted in `stats()["stale_replies"]`: it is never an error.
 
 Units are in the names: `_ms` milliseconds, `_ns` nanoseconds, `_bytes` bytes. 0 means "none" or
-"unlimited" where a docstring says so, nowhere else.
+"unlimited" where a docstring says so, nowhere else. A default `...` is empty.
 """
 
 from collections.abc import Sequence
 from typing import Any, Final, Literal, final
+
+__all__ = [
+    "CANCELLED",
+    "DRAINED",
+    "HTTP",
+    "HTTP_CHUNK",
+    "HTTP_END",
+    "HTTP_OPEN",
+    "LOG_SYNCED",
+    "POSTED",
+    "RESPONSE",
+    "RESPONSE_CHUNK",
+    "RESPONSE_END",
+    "RESPONSE_HEAD",
+    "RESPONSE_MESSAGE",
+    "STREAM_END",
+    "STREAM_MESSAGE",
+    "STREAM_OPEN",
+    "UNARY",
+    "WRITABLE",
+    "Channel",
+    "ChannelSettings",
+    "ClientTls",
+    "Listener",
+    "LogWriter",
+    "Peer",
+    "RpcError",
+    "ServerTls",
+    "Settings",
+    "Transport",
+    "TransportError",
+    "crc32c",
+    "crc32c_chain",
+]
 
 UNARY: Final[int]
 STREAM_OPEN: Final[int]
@@ -94,8 +128,8 @@ class Settings:
         *,
         methods: Sequence[
             tuple[str, Literal["unary", "server_stream", "client_stream", "bidi"]]
-        ] = (),
-        metadata_keys: Sequence[str] = (),
+        ] = ...,
+        metadata_keys: Sequence[str] = ...,
         recv_max_bytes: int = 4_194_304,
         http_body_max_bytes: int = 67_108_864,
         header_max_bytes: int = 1_048_576,
@@ -148,11 +182,11 @@ class ServerTls:
         key_file: str,
         ca_file: str | None = None,
         client_auth: Literal["none", "optional", "required"] = "none",
-        sni: Sequence[tuple[str, str, str]] = (),
+        sni: Sequence[tuple[str, str, str]] = ...,
         crl_file: str | None = None,
         min_version: Literal["1.2", "1.3"] = "1.2",
         max_version: Literal["1.2", "1.3"] = "1.3",
-        cipher_suites: Sequence[str] = (),
+        cipher_suites: Sequence[str] = ...,
     ) -> ServerTls:
         """
         ca_file: who may sign client certificates; needed unless `client_auth` is "none".
@@ -177,7 +211,7 @@ class ClientTls:
         skip_verify: bool = False,
         min_version: Literal["1.2", "1.3"] = "1.2",
         max_version: Literal["1.2", "1.3"] = "1.3",
-        cipher_suites: Sequence[str] = (),
+        cipher_suites: Sequence[str] = ...,
     ) -> ClientTls:
         """
         ca_file: None takes the system's bundle (SSL_CERT_FILE or the usual places).
@@ -256,7 +290,7 @@ class Listener:
         """As bound: "127.0.0.1:2379" (a port 0 resolved) or the socket's path."""
 
     def close(self) -> None:
-        """Stop accepting and free the address before returning; open connections go on. Idempotent."""
+        """Free the address before returning; open connections go on. Idempotent."""
 
 @final
 class Transport:
@@ -272,7 +306,7 @@ class Transport:
         tls: ServerTls | None = None,
         grpc: bool = True,
         http: bool = True,
-        streaming: Sequence[str] = (),
+        streaming: Sequence[str] = ...,
         unix_mode: int = 0o600,
     ) -> Listener:
         """Accept connections at "http(s)://host:port" or "unix(s)://path".
@@ -284,24 +318,25 @@ class Transport:
         """
 
     def connect(self, target: str, settings: ChannelSettings | None = None) -> Channel:
-        """A lazy channel to "http(s)://host:port", "host:port" or "unix(s)://path": connects at first use."""
+        """A channel to "http(s)://host:port", "host:port" or "unix(s)://path"; connects at use."""
 
     # The inbox -------------------------------------------------------------------------------
 
     def poll(self, timeout_ms: int, events_max: int) -> list[tuple[Any, ...]]:
-        """At most `events_max` events, oldest first; [] after `timeout_ms` (-1: never) or when closed.
+        """At most `events_max` events, oldest first; [] after `timeout_ms` or when closed.
 
-        Owner thread only. Waits without the GIL; signals are handled (KeyboardInterrupt passes).
+        Owner thread only. -1 waits without end, always without the GIL; signals are handled
+        (KeyboardInterrupt passes).
         """
 
     def post(self, obj: object, /) -> None:
-        """Put `(POSTED, obj)` into the inbox and wake `poll`. Not bounded: the poster bounds itself."""
+        """Put `(POSTED, obj)` into the inbox and wake `poll`. The poster bounds itself."""
 
     def fileno(self) -> int:
-        """A descriptor that is readable while events wait, for asyncio and selectors. See `drain_fileno`."""
+        """A descriptor that is readable while events wait, for asyncio and selectors."""
 
     def drain_fileno(self) -> None:
-        """Make `fileno()` unreadable until the next event: call it first, then `poll(0, n)` until empty."""
+        """Make `fileno()` unreadable until the next event; then `poll(0, n)` until empty."""
 
     # Answers of the server -------------------------------------------------------------------
 
@@ -312,7 +347,7 @@ class Transport:
         """
 
     def fail(self, batch: Sequence[tuple[int, int, str]], /) -> None:
-        """End gRPC calls with (call, code, text). Code 0 ends a stream with OK after what was sent."""
+        """End gRPC calls with (call, code, text), after what was sent; code 0 is OK."""
 
     def send(self, batch: Sequence[tuple[int, bytes]], /) -> list[int]:
         """Send stream messages, in order; returns the calls that are now over `high_water_bytes`.
@@ -324,13 +359,13 @@ class Transport:
     def http_reply(
         self, call: int, status: int, headers: Sequence[tuple[str, str]], body: bytes
     ) -> None:
-        """The whole answer to an HTTP request. Content-Length and Date are added, HEAD is respected."""
+        """The whole answer to an HTTP request; Content-Length and Date are added."""
 
     def http_start(self, call: int, status: int, headers: Sequence[tuple[str, str]]) -> None:
         """Begin a streamed answer: chunked unless `headers` give a content-length."""
 
     def http_send(self, call: int, chunk: bytes) -> bool:
-        """A piece of a streamed answer or request; True: over `high_water_bytes`, wait for `WRITABLE`."""
+        """A piece of a streamed answer or request; True: wait for `WRITABLE` (see `send`)."""
 
     def http_finish(self, call: int) -> None:
         """The end of a streamed answer or request."""
@@ -347,7 +382,7 @@ class Transport:
     # Calls of the client ---------------------------------------------------------------------
 
     def stream_send(self, call: int, message: bytes) -> bool:
-        """A message of a client's gRPC stream; True: over `high_water_bytes`, wait for `WRITABLE`."""
+        """A message of a client's gRPC stream; True: wait for `WRITABLE` (see `send`)."""
 
     def half_close(self, call: int) -> None:
         """No more messages from this side of a client's gRPC stream."""
@@ -396,7 +431,7 @@ class Channel:
         self,
         path: str,
         message: bytes,
-        metadata: Sequence[tuple[str, str]] = (),
+        metadata: Sequence[tuple[str, str]] = ...,
         timeout_ms: int = 0,
     ) -> bytes:
         """Call and wait for the answer, without the GIL and without the inbox. 0: no deadline.
@@ -409,13 +444,13 @@ class Channel:
         self,
         path: str,
         message: bytes,
-        metadata: Sequence[tuple[str, str]] = (),
+        metadata: Sequence[tuple[str, str]] = ...,
         timeout_ms: int = 0,
     ) -> int:
         """Like `unary`, answered by one `RESPONSE` or `RESPONSE_END` event."""
 
     def start_stream(
-        self, path: str, metadata: Sequence[tuple[str, str]] = (), timeout_ms: int = 0
+        self, path: str, metadata: Sequence[tuple[str, str]] = ..., timeout_ms: int = 0
     ) -> int:
         """Open a gRPC stream of any kind: RESPONSE_HEAD, RESPONSE_MESSAGE ..., RESPONSE_END follow.
 
@@ -426,8 +461,8 @@ class Channel:
         self,
         verb: str,
         target: str,
-        headers: Sequence[tuple[str, str]] = (),
-        body: bytes | None = b"",
+        headers: Sequence[tuple[str, str]] = ...,
+        body: bytes | None = ...,
         timeout_ms: int = 0,
     ) -> int:
         """An HTTP/1.1 request; RESPONSE_HEAD, RESPONSE_CHUNK ..., RESPONSE_END follow.
@@ -450,7 +485,7 @@ class LogWriter:
 
     def __new__(cls, transport: Transport, queue_max: int = 64) -> LogWriter: ...
     def submit(self, token: int, fd: int, data: bytes, sync: bool) -> None:
-        """Append at the descriptor's offset; `LOG_SYNCED` follows. Raises TransportError when full."""
+        """Append at the descriptor's offset; `LOG_SYNCED` follows. TransportError when full."""
 
     def write_now(self, fd: int, data: bytes, sync: bool) -> int:
         """The same on the caller's thread, without the GIL; nanoseconds. Raises TransportError.
