@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from corum import errors, process_metrics
 from corum._transport import Transport
@@ -27,6 +28,9 @@ from corum.versions import Emulated
 Headers = list[tuple[str, str]]
 
 
+NO_STORAGE: Final = {"storage_version": False}
+
+
 @value
 class Rules:
     """What the flags say about HTTP."""
@@ -36,6 +40,9 @@ class Rules:
     gateway: bool = True
     pprof: bool = False
     v2: bool = True
+    storage_version: bool = False
+    """/version names the storage version as etcd from 3.6 on; many clients break on it, so only
+    when a version to emulate was asked for."""
 
 
 class Front:
@@ -60,6 +67,7 @@ class Front:
         measure(router.metrics, node, router, emulated)
         router.http = self.request
         router.http_closed = self._closed
+        router.http_writable = self.keys.writable
 
     def request(
         self,
@@ -117,8 +125,9 @@ class Front:
                 emulated=emulated,
             )
         elif path == "/version":
-            members = node.members.version
-            self.answer(call, status.version(verb, emulated, members, members))
+            found = node.members.version
+            shape = emulated if self._rules.storage_version else replace(emulated, **NO_STORAGE)
+            self.answer(call, status.version(verb, shape, found, found))
         elif path == "/metrics":
             page = status.metrics_page(self._router.metrics, process_metrics.lines)
             self.answer(call, page)

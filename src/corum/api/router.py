@@ -40,6 +40,7 @@ class Router:
         self.versions: dict[str | None, int] = {}
         self.bugs_total = 0
         self.http: HttpHandler | None = None
+        self.http_writable: Callable[[int], bool] = lambda call: False
         self.http_closed: Callable[[int], None] = lambda call: None
         self._kinds: dict[int, Callable[[tuple[Any, ...]], None]] = {
             wire.STREAM_OPEN: self._stream_open,
@@ -149,7 +150,8 @@ class Router:
 
     def _writable(self, event: tuple[Any, ...]) -> None:
         call = event[1]
-        self.node.stream_writable(call)
+        if not self.http_writable(call):
+            self.node.stream_writable(call)
 
     # ---- the rest
 

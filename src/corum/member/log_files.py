@@ -53,6 +53,11 @@ class LogFiles:
         """May the driver write?"""
         return not self._cutting and not self._failed
 
+    @property
+    def idle(self) -> bool:
+        """Is nothing being written?"""
+        return not self._in_flight
+
     def write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> bool:
         """Start writing; False when there is nothing to write, so nothing to wait for."""
         write = self.wal.save(state, entries, sync)

@@ -11,6 +11,7 @@ class MemoryLog:
     """Everything is durable at once, as far as this member's short life goes."""
 
     ready = True
+    idle = True
 
     def __init__(self) -> None:
         self.written_bytes = 0

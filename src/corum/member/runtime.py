@@ -78,6 +78,8 @@ class Runtime:
                 metadata_keys=METADATA_KEYS,
                 recv_max_bytes=settings.node.request_bytes_max + 512 * 1024,
                 streams_max=settings.streams_max,
+                high_water_bytes=1 << 20,
+                low_water_bytes=1 << 18,
                 keepalive_min_time_ms=settings.keepalive_min_time_ms,
                 keepalive_interval_ms=settings.keepalive_interval_ms,
                 keepalive_timeout_ms=settings.keepalive_timeout_ms,
@@ -288,6 +290,7 @@ class Runtime:
                 if event[0] == wire.POSTED:
                     done, result = event[1]
                     done(result)
+        self.backend.flush_own()
         batch = self.backend.seal(self.node.applied_index, self.node.applied_term)
         if batch is not None and batch.write() is None:
             self.backend.committed(batch)

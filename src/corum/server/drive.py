@@ -44,6 +44,11 @@ class Log(Protocol):
         """May something be written now? False while a segment is cut."""
         ...
 
+    @property
+    def idle(self) -> bool:
+        """Is nothing being written?"""
+        ...
+
     def write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> bool:
         """Start writing; False when there is nothing to write. `token` is reported when synced."""
         ...
@@ -165,7 +170,10 @@ class Driver:
             return
         self._unsaved = None
         lone = (
-            len(entries) <= LONE_ENTRIES_MAX and not self._in_flight and self._streak >= LONE_STREAK
+            len(entries) <= LONE_ENTRIES_MAX
+            and not self._in_flight
+            and self._log.idle
+            and self._streak >= LONE_STREAK
         )
         if lone:
             self._log.write_now(state, entries, bool(entries) or bool(message.responses))

@@ -431,6 +431,7 @@ class Node:
                 replies.append((waiter[1], result))
             else:
                 out.error(waiter[1], result)
+        self.applier.tell_watchers()
         last = entries[-1]
         self.applied_index = last.index
         self.applied_term = last.term

@@ -55,9 +55,12 @@ class Ranges:
             self._out.replies.append((call, header + range_body(plan)))
             return
         header = self._headers.at(store.revision)
-        self._jobs.start(
-            lambda: header + range_body(plan.run()), lambda result: self._out.answer(call, result)
-        )
+
+        def done(result: object) -> None:
+            store.finish(plan)
+            self._out.answer(call, result)
+
+        self._jobs.start(lambda: header + range_body(plan.run()), done)
 
     def stream(self, call: int, request: Any) -> None:
         """Answer a RangeRequest in chunks (RangeStream, 3.7)."""
@@ -71,10 +74,12 @@ class Ranges:
         if isinstance(plan, RangeResult):
             self._send_chunks(call, range_chunks(plan, header))
             return
-        self._jobs.start(
-            lambda: range_chunks(plan.run(), header),
-            lambda result: self._send_chunks(call, result),
-        )
+
+        def done(result: object) -> None:
+            self._store.finish(plan)
+            self._send_chunks(call, result)
+
+        self._jobs.start(lambda: range_chunks(plan.run(), header), done)
 
     def _send_chunks(self, call: int, chunks: Any) -> None:
         if isinstance(chunks, BaseException):

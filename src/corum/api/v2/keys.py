@@ -14,6 +14,9 @@ VERBS: Final = ("HEAD", "GET", "PUT", "POST", "DELETE")
 WAITERS_MAX: Final = 100_000
 """Waiting requests of one member; beyond it 503."""
 
+BLOCKED_EVENTS_MAX: Final = 50
+"""Events that wait for a client whose connection is full already."""
+
 
 class Streams(Protocol):
     """The transport's streamed answers."""
@@ -38,6 +41,7 @@ class Keys:
         self._streams = streams
         self._waiters: dict[Waiter, int] = {}
         self._calls: dict[int, Waiter] = {}
+        self._blocked: set[int] = set()
         self._cluster = ("x-etcd-cluster-id", f"{node.members.cluster:x}")
 
     def request(
@@ -132,14 +136,31 @@ class Keys:
         """Send what waiters have heard since the last time; once per turn."""
         for waiter in self._node.v2.told():
             call = self._waiters.get(waiter)
-            if call is None:
-                continue
+            if call is not None:
+                self._drain(call, waiter)
+
+    def _drain(self, call: int, waiter: Waiter) -> None:
+        """Send what it heard; a client that does not read keeps its events until they are too many,
+        then its answer ends, so that it knows that it missed some (etcd: buffer of 100)."""
+        if call not in self._blocked:
             for event in waiter.take():
                 line = event.to_json(KEYS_PREFIX).encode("utf-8", "replace") + b"\n"
-                self._streams.http_send(call, line)
-            if waiter.removed:
-                self._forget(call)
-                self._streams.http_finish(call)
+                if self._streams.http_send(call, line):
+                    self._blocked.add(call)
+        elif len(waiter.events) > BLOCKED_EVENTS_MAX:
+            self._node.v2.store.hub.remove(waiter)
+        if waiter.removed:
+            self._forget(call)
+            self._streams.http_finish(call)
+
+    def writable(self, call: int) -> bool:
+        """A blocked answer has room again; False when it is none of ours."""
+        waiter = self._calls.get(call)
+        if waiter is None:
+            return False
+        self._blocked.discard(call)
+        self._drain(call, waiter)
+        return True
 
     def closed(self, call: int) -> None:
         """A client went away."""
@@ -150,6 +171,7 @@ class Keys:
 
     def _forget(self, call: int) -> None:
         del self._waiters[self._calls.pop(call)]
+        self._blocked.discard(call)
 
 
 class _Failing:
