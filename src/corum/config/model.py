@@ -8,8 +8,8 @@ Config that came out of `corum.config` is complete and valid; it is not changed 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Final, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, TypeVar, dataclass_transform
 
 from corum.config.kinds import (
     BOOL,
@@ -48,6 +48,16 @@ class Flag:
     help: str
 
 
+@value
+class _Declared:
+    """A field of Config that is a flag; the decorator turns it into both."""
+
+    group: str
+    kind: Kind
+    default: Any
+    help: str
+
+
 class _Group:
     """Declares fields under one heading of `--help`."""
 
@@ -55,8 +65,7 @@ class _Group:
         self.title = title
 
     def __call__(self, default: T, kind: Kind, meaning: str) -> T:
-        flag = {"group": self.title, "kind": kind, "help": meaning}
-        declared: Any = field(default=default, metadata=flag)
+        declared: Any = _Declared(self.title, kind, default, meaning)
         return declared
 
 
@@ -72,8 +81,38 @@ _unsafe = _Group("Unsafe")
 _own = _Group("corum's own")
 
 
-# Without comparison and repr: they would cost every start of the daemon 5 ms.
-@dataclass(slots=True, eq=False, repr=False)
+FLAGS: Final[dict[str, Flag]] = {}
+"""Every flag by its name, in the order of `--help`."""
+
+
+@dataclass_transform(kw_only_default=True)
+def _settings(cls: type[T]) -> type[T]:
+    """A slotted class whose fields have defaults; those that are flags go into FLAGS.
+
+    For 120 fields `dataclass` would cost every start of the daemon 6 ms.
+    """
+    names = list(cls.__annotations__)
+    rest = {name: found for name, found in vars(cls).items() if name not in names}
+    defaults: dict[str, Any] = {}
+    for name in names:
+        default = defaults[name] = vars(cls)[name]
+        if isinstance(default, _Declared):
+            defaults[name] = default.default
+            flag = name.replace("_", "-")
+            FLAGS[flag] = Flag(flag, default.group, default.kind, default.default, default.help)
+
+    def init(self: T, **given: Any) -> None:
+        for name, found in defaults.items():
+            setattr(self, name, given.pop(name, found))
+        assert not given, f"no such settings: {', '.join(given)}"
+
+    for name in ("__dict__", "__weakref__"):
+        rest.pop(name, None)
+    made: Any = type(cls.__name__, cls.__bases__, {**rest, "__slots__": names, "__init__": init})
+    return made
+
+
+@_settings
 class Config:
     """Settings of one member. Build it with `corum.config.parse` or `corum.config.of`."""
 
@@ -210,9 +249,9 @@ class Config:
     emulate_version: str = _own("3.7", choice("3.4", "3.5", "3.6", "3.7"), "Minor version of etcd to report, with its JSON shapes, for old clients.")
 
     # Not flags: what the sources and the rules found out.
-    features: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    features: Mapping[str, bool] = MappingProxyType({})
     """Every feature gate's state."""
-    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    members: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     """`initial_cluster` taken apart: name -> sorted peer URLs."""
     config_file: str = ""
     given: frozenset[str] = frozenset()
@@ -237,17 +276,3 @@ class Config:
     def batch_limit(self) -> int:
         """Most operations between commits of the backend."""
         return self.backend_batch_limit or 10_000
-
-
-def _read_flags() -> dict[str, Flag]:
-    found: dict[str, Flag] = {}
-    for declared in fields(Config):
-        if declared.metadata:
-            name = declared.name.replace("_", "-")
-            known = declared.metadata
-            found[name] = Flag(name, known["group"], known["kind"], declared.default, known["help"])
-    return found
-
-
-FLAGS: Final = _read_flags()
-"""Every flag by its name, in the order of `--help`."""
