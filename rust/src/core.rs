@@ -161,10 +161,11 @@ impl Core {
         }
     }
 
+    /// Counting what is about to be handed over.
     pub fn inbox_full(&self) -> bool {
-        let inbox = &self.shared.inbox;
-        inbox.events.load(Relaxed) >= self.rules.inbox_events_max
-            || inbox.bytes.load(Relaxed) >= self.rules.inbox_bytes_max
+        let (inbox, batch) = (&self.shared.inbox, self.batch.borrow());
+        inbox.events.load(Relaxed) + batch.events.len() >= self.rules.inbox_events_max
+            || inbox.bytes.load(Relaxed) + batch.bytes >= self.rules.inbox_bytes_max
     }
 
     /// The inbox is full: wake `waker` when the owner has taken some.

@@ -1,0 +1,193 @@
+"""Rules of HTTP/2 connections that no well-behaved client shows: pings, limits, back-pressure."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from corum import _transport as transport
+
+from .conftest import EchoServer
+
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
+END_STREAM, ACK, END_HEADERS = 1, 1, 4
+ENHANCE_YOUR_CALM, REFUSED_STREAM = 11, 7
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def request_block(path: bytes) -> bytes:
+    return (
+        b"\x83\x86"
+        + literal(b":path", path)
+        + literal(b":authority", b"h")
+        + literal(b"content-type", b"application/grpc")
+    )
+
+
+class Wire:
+    """A client of frames."""
+
+    def __init__(self, address: str) -> None:
+        host, port = address.split(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=10)
+        self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        self.send(SETTINGS, 0, 0, b"")
+        self.buffer = b""
+
+    def send(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        head = struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream)
+        self.socket.sendall(head + payload)
+
+    def call(self, stream: int, path: bytes = b"/test.Echo/Unary") -> None:
+        self.send(HEADERS, END_HEADERS, stream, request_block(path))
+        self.send(DATA, END_STREAM, stream, struct.pack(">BI", 0, 2) + b"hi")
+
+    def receive(self, size: int) -> bytes:
+        while len(self.buffer) < size:
+            data = self.socket.recv(1 << 16)
+            if not data:
+                raise EOFError
+            self.buffer += data
+        found, self.buffer = self.buffer[:size], self.buffer[size:]
+        return found
+
+    def next(self, *kinds: int) -> tuple[int, int, int, bytes]:
+        """The next frame of one of these kinds: kind, flags, stream, payload."""
+        while True:
+            head = self.receive(9)
+            kind, flags, stream = struct.unpack(">BBI", head[3:])
+            payload = self.receive(int.from_bytes(head[:3], "big"))
+            if kind in kinds:
+                return kind, flags, stream, payload
+
+
+Connect = Callable[..., tuple[EchoServer, Wire]]
+
+
+@pytest.fixture
+def connect(start_server: Callable[..., EchoServer]) -> Iterator[Connect]:
+    """A server with settings, and a raw connection to it."""
+    with contextlib.ExitStack() as wires:
+
+        def connect(**settings: Any) -> tuple[EchoServer, Wire]:
+            server = start_server(**settings)
+            wire = Wire(server.transport.listen("http://127.0.0.1:0").address)
+            wires.enter_context(wire.socket)
+            return server, wire
+
+        yield connect
+
+
+def test_ping_is_answered(connect: Connect) -> None:
+    """A PING comes back at once, also while a call is open and nothing else is to be sent."""
+    _, wire = connect()
+    wire.send(PING, 0, 0, b"12345678")
+    assert wire.next(PING) == (PING, ACK, 0, b"12345678")
+    wire.call(1, b"/test.Echo/Never")
+    wire.send(PING, 0, 0, b"abcdefgh")
+    assert wire.next(PING) == (PING, ACK, 0, b"abcdefgh")
+
+
+def test_too_many_pings(connect: Connect) -> None:
+    """Pings faster than allowed: two are forgiven, then the client is sent away by name."""
+    server, wire = connect(keepalive_min_time_ms=60_000)
+    wire.call(1, b"/test.Echo/Never")
+    server.wait_for(transport.UNARY)
+    for _ in range(4):
+        wire.send(PING, 0, 0, bytes(8))
+    _, _, _, payload = wire.next(GOAWAY)
+    assert struct.unpack(">II", payload[:8]) == (1, ENHANCE_YOUR_CALM)
+    assert payload[8:] == b"too_many_pings"
+    with pytest.raises((EOFError, ConnectionResetError)):
+        wire.next(DATA)
+    server.wait_for(transport.CANCELLED)
+    assert server.transport.stats()["keepalive_goaways"] == 1
+
+
+def test_answers_excuse_pings(connect: Connect) -> None:
+    """A ping after each answer, as clients that measure bandwidth send, is fine."""
+    _, wire = connect(keepalive_min_time_ms=60_000)
+    for stream in range(1, 21, 2):
+        wire.call(stream)
+        while not wire.next(HEADERS)[1] & END_STREAM:
+            pass
+        wire.send(PING, 0, 0, bytes(8))
+        wire.next(PING)
+
+
+def test_silent_client_is_pinged_and_dropped(connect: Connect) -> None:
+    """A client that does not answer the server's keepalive is gone."""
+    server, wire = connect(keepalive_interval_ms=50, keepalive_timeout_ms=50)
+    wire.call(1, b"/test.Echo/Never")
+    assert wire.next(PING)[1] == 0
+    server.wait_for(transport.CANCELLED)
+    with pytest.raises((EOFError, ConnectionResetError)):
+        wire.next(DATA)
+
+
+def test_streams_max(connect: Connect) -> None:
+    """One stream beyond the limit is refused, and announced limits are announced."""
+    server, wire = connect(streams_max=2)
+    _, _, _, settings = wire.next(SETTINGS)
+    assert struct.pack(">HI", 3, 2) in settings
+    for stream in (1, 3, 5):
+        wire.call(stream, b"/test.Echo/Never")
+    assert wire.next(RST_STREAM)[2:] == (5, struct.pack(">I", REFUSED_STREAM))
+    assert len(server.wait_for(transport.UNARY, 2)) == 2
+
+
+def test_calls_max(connect: Connect) -> None:
+    """Beyond the transport's limit of calls, new ones get UNAVAILABLE."""
+    server, wire = connect(calls_max=1)
+    wire.call(1, b"/test.Echo/Never")
+    server.wait_for(transport.UNARY)
+    wire.call(3)
+    _, flags, stream, payload = wire.next(HEADERS)
+    assert (stream, flags & END_STREAM) == (3, END_STREAM)
+    assert b"grpc-status\x0214" in payload
+    assert server.transport.stats()["calls_refused"] == 1
+
+
+def test_full_inbox_stops_reading() -> None:
+    """While nobody polls, only so many events wait; all arrive in the end."""
+    settings = transport.Settings(
+        methods=[("/test.Echo/Unary", "unary")], inbox_events_max=10, keepalive_min_time_ms=0
+    )
+    count = 3000
+    with transport.Transport(settings) as server:
+        wire = Wire(server.listen("http://127.0.0.1:0").address)
+        for stream in range(1, 2 * count, 2):
+            wire.call(stream)
+        answered = largest = 0
+        while answered < count:
+            largest = max(largest, server.stats()["inbox_events"])
+            events = server.poll(10_000, 50)
+            assert events
+            server.reply([(event[1], event[3]) for event in events])
+            answered += len(events)
+        wire.socket.close()
+    one_read = (64 << 10) // 90  # requests in one read from the socket
+    assert largest <= 10 + one_read
+
+
+def test_http_over_http2(connect: Connect) -> None:
+    """A request that is not gRPC becomes an HTTP event with a host header."""
+    server, wire = connect()
+    wire.send(
+        HEADERS,
+        END_HEADERS | END_STREAM,
+        1,
+        b"\x82\x86" + literal(b":path", b"/health") + literal(b":authority", b"name:1"),
+    )
+    (event,) = server.wait_for(transport.HTTP)
+    assert event[3:5] == ("GET", "/health")
+    assert ("host", "name:1") in event[5]
+    assert wire.next(DATA)[3] == b"/health"
