@@ -8,7 +8,6 @@ members from the backend.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 
 from corum.backend import schema
@@ -16,7 +15,7 @@ from corum.backend.backend import Backend
 from corum.membership import bootstrap
 from corum.membership.members import Members
 from corum.pb import etcdserver, raftpb
-from corum.raft import Entry, EntryType, HardState, MemoryStorage
+from corum.raft import Entry, EntryType, HardState, MemoryStorage, Snapshot
 from corum.values import ClusterId, MemberId, value
 from corum.wal import (
     SEGMENT_BYTES,
@@ -65,21 +64,17 @@ def metadata(member: int, cluster: int) -> bytes:
 
 
 def create(data: DataDir, first: bootstrap.FirstList, segment_bytes: int = SEGMENT_BYTES) -> Booted:
-    """A new member's log, written and synced."""
-    wal = Wal.create(data.wal, metadata(first.local, first.cluster), segment_bytes=segment_bytes)
-    booted = in_memory(first)
+    """A new member's log, written and synced: whole, first members included, or not at all."""
     state, entries = first_entries(first)
-    write = wal.save(state, entries, True)
-    assert write is not None
-    _write_all(write.fd, write.data)
+    wal = Wal.create(
+        data.wal,
+        metadata(first.local, first.cluster),
+        hard_state=state,
+        entries=entries,
+        segment_bytes=segment_bytes,
+    )
+    booted = in_memory(first)
     return Booted(booted.members, booted.storage, wal, True)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.fdatasync(fd)
 
 
 def in_memory(first: bootstrap.FirstList) -> Booted:
@@ -103,6 +98,11 @@ def restart(data: DataDir, backend: Backend, segment_bytes: int = SEGMENT_BYTES)
     except WalTorn:
         repair(data.wal)
         wal = Wal.open(data.wal, start, segment_bytes=segment_bytes)
+    return resumed(wal, snapshot, backend)
+
+
+def resumed(wal: Wal, snapshot: Snapshot | None, backend: Backend) -> Booted:
+    """What a node goes on from: a log opened at `snapshot`, whose `replay` is used up here."""
     replay = wal.replay
     assert replay is not None
     wal.replay = None

@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from corum._transport import LogWriter, Transport
-from corum.member.jobs import Jobs
 from corum.raft import Entry, HardState, Snapshot
-from corum.wal import DataDir, SnapshotFiles, Wal, WalSnapshot, Write
+from corum.server.commits import Jobs
+from corum.wal import Wal, WalSnapshot, Write
 
 RETRY_S: Final = 1.0
+
+
+class Writer(Protocol):
+    """Who writes and syncs prepared bytes: the transport's `LogWriter`, or a simulated disk."""
+
+    def submit(self, token: int, fd: int, data: bytes, sync: bool, /) -> None: ...
+    def write_now(self, fd: int, data: bytes, sync: bool, /) -> int: ...
+    def close(self) -> None: ...
+
+
+class Snapshots(Protocol):
+    """Where `.snap` files go."""
+
+    def save(self, snapshot: Snapshot, /) -> object: ...
 
 
 class LogFiles:
@@ -24,18 +37,18 @@ class LogFiles:
     def __init__(
         self,
         wal: Wal,
-        data: DataDir,
-        transport: Transport,
+        snapshots: Snapshots,
+        writer: Writer,
         jobs: Jobs,
         fatal: Callable[[str, BaseException], None],
         sync: bool = True,
     ) -> None:
         """`sync` False: `--unsafe-no-fsync`."""
         self.wal = wal
-        self._snapshots = SnapshotFiles(data.snap)
+        self._snapshots = snapshots
         self._recording: dict[int, tuple[int, Callable[[], None]]] = {}
         self._token = 1 << 62
-        self._writer = LogWriter(transport)
+        self._writer = writer
         self._jobs = jobs
         self._fatal = fatal
         self._sync = sync

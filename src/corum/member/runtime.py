@@ -35,7 +35,7 @@ from corum.raft import Config as RaftConfig
 from corum.raft import Message, RawNode
 from corum.server.node import Node
 from corum.values import NS_PER_MS
-from corum.wal import DataDir
+from corum.wal import DataDir, SnapshotFiles
 
 EVENTS_MAX: Final = 4_096
 GC_THRESHOLD: Final = 100_000
@@ -151,7 +151,12 @@ class Runtime:
         booted = boot.create(data, first) if first else boot.restart(data, self.backend)
         assert booted.wal is not None
         self.log = LogFiles(
-            booted.wal, data, self.transport, self.jobs, self.fatal, sync=settings.sync
+            booted.wal,
+            SnapshotFiles(data.snap),
+            wire.LogWriter(self.transport),
+            self.jobs,
+            self.fatal,
+            sync=settings.sync,
         )
         self._cleanup.append(self.log.close)
         return booted
