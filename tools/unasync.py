@@ -34,7 +34,12 @@ WORDS = (
 def synchronous(source: str, name: str) -> str:
     for pattern, replacement in WORDS:
         source = re.sub(pattern, replacement, source)
+    source = re.sub(r"(?m)^( *from collections\.abc import )(.*)$", _sorted_names, source)
     return HEADER.format(name=name) + source
+
+
+def _sorted_names(line: re.Match[str]) -> str:
+    return line[1] + ", ".join(sorted(line[2].split(", ")))
 
 
 def main() -> int:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from corum.client._async.client import AsyncClient
+    from corum.client._sync.client import Client
     from corum.member.embed import Member
 
-__all__ = ["Member"]
+__all__ = ["AsyncClient", "Client", "Member"]
 
-_WHERE = {"Member": "corum.member.embed"}
+_WHERE = {
+    "AsyncClient": "corum.client._async.client",
+    "Client": "corum.client._sync.client",
+    "Member": "corum.member.embed",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -79,6 +79,7 @@ def time_to_live(invocation: Invocation) -> None:
         with_keys = context.values.boolean("keys")
         request = rpc.LeaseTimeToLiveRequest(ID=lease_id(context.arguments[0]), keys=with_keys)
         response = context.call(methods.LEASE_TIME_TO_LIVE, request)
+        response.keys.sort()  # Go etcd's servers give them in no order at all
         _show_time_to_live(context.out, response, with_keys=with_keys)
 
 

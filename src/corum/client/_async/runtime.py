@@ -24,11 +24,11 @@ from corum._transport import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from corum.client.options import Options
 
-__all__ = ["Channel", "Lock", "Network", "RpcError", "Stream", "sleep"]
+__all__ = ["Background", "Channel", "Lock", "Network", "RpcError", "Stream", "sleep"]
 
 PENDING_BYTES_MAX = 64 * 1024 * 1024  # of one stream that is not read; then it is broken off
 PATIENT_BYTES_MAX = 4 * 1024 * 1024  # of a download; then the inbox is left alone
@@ -258,3 +258,14 @@ class Stream:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+class Background:
+    """A function that runs beside its caller until it returns."""
+
+    def __init__(self, run: Callable[[], Awaitable[None]]) -> None:
+        self._task = asyncio.ensure_future(run())
+
+    async def aclose(self) -> None:
+        """Wait for its end, which the caller has made it come to."""
+        await asyncio.gather(self._task, return_exceptions=True)

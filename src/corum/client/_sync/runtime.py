@@ -14,13 +14,13 @@ from corum._transport import RpcError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from threading import Thread
 
     from corum._transport import Channel, Transport
     from corum.client.options import Options
 
-__all__ = ["Channel", "Lock", "Network", "RpcError", "Stream", "sleep"]
+__all__ = ["Background", "Channel", "Lock", "Network", "RpcError", "Stream", "sleep"]
 
 PENDING_BYTES_MAX = 64 * 1024 * 1024  # of one stream that is not read; then it is broken off
 PATIENT_BYTES_MAX = 4 * 1024 * 1024  # of a download; then the pump waits
@@ -197,3 +197,17 @@ class Stream:
     def ended(self, error: RpcError | None) -> None:
         self._end = self._end or error
         self._queue.put(None)
+
+
+class Background:
+    """A function that runs on its own thread until it returns."""
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        from threading import Thread
+
+        self._thread = Thread(target=run, name="corum-client-background", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Wait for its end, which the caller has made it come to."""
+        self._thread.join()

@@ -1,0 +1,189 @@
+"""The client's decisions, without a network: endpoints, retries, watch resumption, lease times."""
+
+import pytest
+
+from corum.client import balancer, retry
+from corum.client.balancer import Balancer
+from corum.client.errors import (
+    Compacted,
+    DeadlineExceeded,
+    NotFound,
+    Unavailable,
+    WatchCanceled,
+    from_status,
+)
+from corum.client.lease_clock import LeaseClock
+from corum.client.options import Options, target
+from corum.client.watch_state import WatchState
+from corum.pb import kv, rpc
+
+S = 1_000_000_000
+
+
+def test_stays_with_the_first_endpoint_while_it_answers() -> None:
+    """No failure, no move: connections are not scattered."""
+    endpoints = Balancer(3)
+    assert [endpoints.pick(n)[0] for n in range(5)] == [0] * 5
+
+
+def test_failed_endpoint_rests_and_is_tried_again() -> None:
+    """The next endpoint serves; when that fails too, the first is back after its rest."""
+    endpoints = Balancer(2)
+    endpoints.failed(0, 0)
+    assert endpoints.pick(1) == (1, 0)
+    endpoints.failed(1, 50_000_000)
+    index, wait_ns = endpoints.pick(60_000_000)
+    assert (index, wait_ns) == (0, balancer.REST_MIN_NS - 60_000_000)
+    assert endpoints.pick(balancer.REST_MIN_NS) == (0, 0)
+
+
+def test_rest_grows_to_its_limit_and_success_ends_it() -> None:
+    """A member that is down for long is asked once a second; when it works, at once."""
+    endpoints = Balancer(1)
+    for _ in range(20):
+        endpoints.failed(0, 0)
+    assert endpoints.pick(0) == (0, balancer.REST_MAX_NS)
+    endpoints.succeeded(0)
+    assert endpoints.pick(0) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "repeatable", "renewable", "decision"),
+    [
+        (14, "etcdserver: no leader", True, False, retry.ELSEWHERE),
+        (14, "etcdserver: request timed out", False, False, retry.FAIL),
+        (14, "transport is closing", False, False, retry.FAIL),
+        (14, "connection error: refused", False, False, retry.ELSEWHERE),
+        (14, "there is no connection available", False, False, retry.ELSEWHERE),
+        (16, "etcdserver: invalid auth token", False, True, retry.NEW_TOKEN),
+        (16, "etcdserver: invalid auth token", False, False, retry.FAIL),
+        (3, "etcdserver: revision of auth store is old", False, True, retry.NEW_TOKEN),
+        (3, "etcdserver: user name is empty", False, True, retry.NEW_TOKEN),
+        (3, "etcdserver: key is not provided", True, True, retry.FAIL),
+        (4, "context deadline exceeded", True, False, retry.FAIL),
+    ],
+)
+def test_only_what_is_safe_is_repeated(
+    code: int, text: str, repeatable: bool, renewable: bool, decision: int
+) -> None:
+    """A write whose fate is unknown is never sent twice."""
+    assert retry.decide(code, text, repeatable=repeatable, renewable=renewable) == decision
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "tls", "address"),
+    [
+        ("127.0.0.1:2379", False, "http://127.0.0.1:2379"),
+        ("127.0.0.1:2379", True, "https://127.0.0.1:2379"),
+        ("http://h:1/", True, "http://h:1"),
+        ("https://h:1", False, "https://h:1"),
+        ("http://h:1/v3", False, "http://h:1"),
+        ("unix:///tmp/s", False, "unix:///tmp/s"),
+        ("unix:/tmp/s", False, "unix:///tmp/s".replace("///", "///")),
+        ("[::1]:2379", False, "http://[::1]:2379"),
+    ],
+)
+def test_an_endpoints_own_scheme_decides(endpoint: str, tls: bool, address: str) -> None:
+    """TLS settings apply where the endpoint does not say."""
+    assert target(endpoint, tls=tls) == address
+
+
+def test_endpoints_come_as_list_or_text() -> None:
+    """Blanks and empty parts are dropped; nothing at all is refused."""
+    assert Options("a:1, b:2,").endpoints == Options(["a:1", "b:2"]).endpoints
+    with pytest.raises(ValueError, match="no endpoints"):
+        Options(" , ")
+
+
+def _events(*revisions: int) -> rpc.WatchResponse:
+    pairs = [kv.Event(kv=kv.KeyValue(key=b"k", mod_revision=r)) for r in revisions]
+    return rpc.WatchResponse(
+        header=rpc.ResponseHeader(revision=max(revisions, default=0)), events=pairs
+    )
+
+
+def _created(revision: int) -> rpc.WatchResponse:
+    return rpc.WatchResponse(header=rpc.ResponseHeader(revision=revision), created=True)
+
+
+def test_watch_resumes_behind_what_was_handed_out() -> None:
+    """From the creation's revision, then from the last event's, never from before."""
+    state = WatchState(rpc.WatchCreateRequest(key=b"k", prev_kv=True))
+    assert state.request().start_revision == 0
+    assert state.received(_created(7)) is None
+    assert state.request().start_revision == 8
+    assert state.received(_events(9, 9, 12)) is not None
+    again = state.request()
+    assert (again.start_revision, again.key, again.prev_kv) == (13, b"k", True)
+
+
+def test_watch_keeps_the_start_it_was_given() -> None:
+    """A watch from the past that breaks before its first event begins there again."""
+    state = WatchState(rpc.WatchCreateRequest(key=b"k", start_revision=3))
+    state.received(_created(100))
+    assert state.request().start_revision == 3
+
+
+def test_progress_moves_the_watch_on() -> None:
+    """After a progress notice at 50, nothing before 51 is asked for again."""
+    state = WatchState(rpc.WatchCreateRequest(key=b"k"))
+    state.received(_created(7))
+    assert state.received(rpc.WatchResponse(header=rpc.ResponseHeader(revision=50))) is not None
+    assert state.next_revision == 51
+
+
+def test_pieces_are_handed_out_together() -> None:
+    """A revision is seen whole or, after a break in its middle, again from its beginning."""
+    state = WatchState(rpc.WatchCreateRequest(key=b"k", start_revision=2))
+    first, second = _events(2, 2), _events(2)
+    first.fragment = True
+    assert state.received(first) is None
+    assert state.request().start_revision == 2
+    assert state.received(first) is None
+    whole = state.received(second)
+    assert whole is not None
+    assert [e.kv.mod_revision for e in whole.events] == [2, 2, 2]
+    assert state.next_revision == 3
+
+
+def test_end_of_a_watch_tells_why() -> None:
+    """Compaction is its own error, with the oldest revision left."""
+    state = WatchState(rpc.WatchCreateRequest(key=b"k"))
+    with pytest.raises(Compacted) as compacted:
+        state.received(rpc.WatchResponse(canceled=True, compact_revision=5))
+    assert compacted.value.revision == 5
+    with pytest.raises(WatchCanceled, match="range is empty"):
+        state.received(rpc.WatchResponse(canceled=True, cancel_reason="watcher range is empty"))
+
+
+def test_lease_is_renewed_after_a_third_and_lost_after_its_ttl() -> None:
+    """Counted from when the renewal was sent, not from when its answer came."""
+    clock = LeaseClock(9, now_ns=0)
+    assert clock.wait_ns(0) == 3 * S
+    assert clock.wait_ns(4 * S) == 0
+    assert not clock.is_lost(9 * S - 1)
+    assert clock.is_lost(9 * S)
+    clock.renewed(9, sent_ns=4 * S)
+    assert clock.wait_ns(5 * S) == 2 * S
+    assert not clock.is_lost(12 * S)
+    clock.renewed(0, sent_ns=5 * S)
+    assert clock.is_lost(5 * S)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind", "builtin"),
+    [
+        (5, "etcdserver: requested lease not found", NotFound, Exception),
+        (4, "context deadline exceeded", DeadlineExceeded, TimeoutError),
+        (14, "connection error: x", Unavailable, ConnectionError),
+        (11, "etcdserver: mvcc: required revision has been compacted", Compacted, Exception),
+    ],
+)
+def test_exceptions_by_code(
+    code: int, text: str, kind: type[Exception], builtin: type[Exception]
+) -> None:
+    """One class per gRPC code; timeouts and connections are also what Python calls them."""
+    error = from_status(code, text)
+    assert type(error) is kind
+    assert isinstance(error, builtin)
+    assert (error.code, error.text) == (code, text)
