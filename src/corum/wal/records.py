@@ -241,7 +241,11 @@ def _sector_end(offset: int) -> int:
 
 
 def _has_zero_sector(image: bytes | mmap, offset: int) -> bool:
-    """Whether some sector's share of the record at `offset` is all zero: a torn write's mark."""
+    """Whether some sector's share of the record at `offset` is all zero: a torn write's mark.
+
+    A value of zeros has the same mark, so damage elsewhere in such a record passes for a tear, and
+    so it does in etcd: whether a record was synced is written nowhere.
+    """
     length: int = _U64.unpack_from(image, offset)[0] & _LENGTH_MASK
     at, stop = offset + FRAME_ALIGN, offset + FRAME_ALIGN + length
     while at < stop:
