@@ -31,7 +31,9 @@ KEEP_ENTRIES = 5_000
 DATA = b"x" * 120
 
 
-def member(ident: int, voters: tuple[int, ...], *, pipelined: bool) -> tuple[RawNode, MemoryStorage]:
+def member(
+    ident: int, voters: tuple[int, ...], *, pipelined: bool
+) -> tuple[RawNode, MemoryStorage]:
     storage = MemoryStorage()
     storage.apply_snapshot(Snapshot(1, 1, ConfState(voters)))
     config = Config(

@@ -64,7 +64,11 @@ class LogStorage(Protocol):
     def last_index(self) -> int: ...
 
     def snapshot(self) -> Snapshot:
-        """The newest one, to be sent. Raises SnapshotTemporarilyUnavailable."""
+        """The newest one, to be sent. Raises SnapshotTemporarilyUnavailable.
+
+        A driver may put a newer one into the SNAP message. It must: a member that was added since
+        would ignore, again and again, a snapshot whose configuration does not name it.
+        """
         ...
 
 
