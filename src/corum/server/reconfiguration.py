@@ -23,7 +23,7 @@ class Reconfiguration:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self.conf_state = ConfState()
+        self.conf_state = node.raft_storage.snapshot().conf_state
 
     def propose(
         self, kind: int, member: int, context: bytes, call: Any, answer: Answer | None
