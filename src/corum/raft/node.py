@@ -33,6 +33,7 @@ from corum.raft.messages import (
     Entry,
     HardState,
     Message,
+    MessageInvalid,
     MessageType,
     ReadState,
     Role,
@@ -42,7 +43,7 @@ from corum.raft.messages import (
     StepLocalMessage,
     StepPeerNotFound,
 )
-from corum.raft.raft import Raft
+from corum.raft.raft import WITHOUT_TERM, Raft
 from corum.values import value
 
 if TYPE_CHECKING:
@@ -144,6 +145,8 @@ class RawNode:
     def step(self, msg: Message) -> None:
         """Take a message from a peer, or an answer of a storage thread.
 
+        The driver vouches for `sender`: what comes over the network never has a thread's id.
+
         Raises RaftError when it is refused: StepLocalMessage and StepPeerNotFound (count them),
         ProposalDropped for a forwarded proposal (its sender will time out), MessageInvalid.
         """
@@ -152,6 +155,9 @@ class RawNode:
                 raise StepLocalMessage("raft: cannot step raft local message")
             if msg.type in _ANSWERS and msg.sender not in self.raft.progress:
                 raise StepPeerNotFound("raft: cannot step as peer not found")
+            if not msg.term and msg.type not in WITHOUT_TERM:
+                # Inside, term 0 means "whatever the term"; nobody else may say that.
+                raise MessageInvalid(f"{msg.type.name} without a term")
         self.raft.step(msg)
 
     def campaign(self) -> None:
