@@ -52,19 +52,20 @@ class Answer:
     err: str
 
 
-def talk(tool: list[str], endpoint: str, steps: list[Step]) -> list[Answer]:
+def talk(tool: list[str], endpoint: str, steps: list[Step], api: str) -> list[Answer]:
     """The answers of `tool` to all steps, one after the other."""
+    scheme = "http://" if api == "2" else ""
     known: dict[str, str] = {}
     answers: list[Answer] = []
     for one in steps:
         words = [word.format(**known) if "{" in word else word for word in one.words]
         ran = subprocess.run(
-            [*tool, f"--endpoints={endpoint}", *words],
+            [*tool, f"--endpoints={scheme}{endpoint}", *words],
             input=one.stdin,
             capture_output=True,
             check=False,
             timeout=30,
-            env=servers.plain_environment({"ETCDCTL_API": "3", **one.environment}),
+            env=servers.plain_environment({"ETCDCTL_API": api, **one.environment}),
         )
         out = ran.stdout.decode("utf-8", "backslashreplace")
         err = ran.stderr.decode("utf-8", "backslashreplace")
@@ -104,15 +105,17 @@ def _masked(text: str, known: dict[str, str]) -> str:
     return text
 
 
-def both(folder: Path, go_tools: Path, steps: list[Step]) -> tuple[list[Answer], list[Answer]]:
+def both(
+    folder: Path, go_tools: Path, steps: list[Step], api: str = "3"
+) -> tuple[list[Answer], list[Answer]]:
     """Go's answers and ours."""
     program = servers.Program("go-3.5.1", (str(go_tools / "etcd"),))
-    server = servers.Server(program, folder / "go")
+    server = servers.Server(program, folder / "go", ("--enable-v2=true",))
     found: list[list[Answer]] = []
     for tool in ([str(go_tools / "etcdctl")], OURS):
         try:
             server.start()
-            found.append(talk(tool, server.endpoint, steps))
+            found.append(talk(tool, server.endpoint, steps, api))
         finally:
             server.kill()
             shutil.rmtree(server.data_dir, ignore_errors=True)
