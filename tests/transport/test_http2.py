@@ -38,6 +38,7 @@ class Wire:
     def __init__(self, address: str) -> None:
         host, port = address.split(":")
         self.socket = socket.create_connection((host, int(port)), timeout=10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         self.send(SETTINGS, 0, 0, b"")
         self.buffer = b""
