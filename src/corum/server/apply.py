@@ -18,12 +18,14 @@ from corum.mvcc.reads import Change, RangeResult
 from corum.mvcc.store import Store
 from corum.mvcc.txn import (
     DeleteResult,
+    Plan,
     PutResult,
     TxnResult,
     apply_put,
     apply_txn,
     execute_delete,
-    operations,
+    has_put,
+    plan_of,
     range_options,
 )
 from corum.mvcc.watch import WatchHub
@@ -111,11 +113,10 @@ class Applier:
 
     def txn(self, request: Any) -> Result:
         """If / then / else at one revision; checked as a whole before anything is written."""
-        if self.alarms.no_space and any(
-            one.WhichOneof("request") == "request_put" for one in operations(request)
-        ):
+        plan = request if isinstance(request, Plan) else plan_of(request)
+        if self.alarms.no_space and has_put(plan):
             return errors.NO_SPACE()
-        return self.read_txn(request)
+        return self.read_txn(plan)
 
     def read_txn(self, request: Any) -> Result:
         """The same for one without writes, which is served like a read."""

@@ -3,17 +3,20 @@ store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from corum import errors
 from corum.api.v3.calls import Service, decoded
+from corum.mvcc.txn import PUT as PLAN_PUT
+from corum.mvcc.txn import TXN as PLAN_TXN
 from corum.mvcc.txn import (
+    Plan,
+    Step,
     check_delete,
     check_range,
     check_txn,
     is_read_only,
-    operations,
+    steps_of,
 )
 from corum.pb import rpc
 from corum.server.operations import COMPACTION, DELETE_RANGE, PUT, TXN
@@ -94,19 +97,21 @@ class KvService(Service):
         """If / then / else; one without writes is served as a read."""
         request = decoded(rpc.TxnRequest, message)
         node = self.node
-        check_txn(request, node.config.txn_ops_max)
+        plan = check_txn(request, node.config.txn_ops_max)
         user = node.gate.txn(meta, request)
-        if is_read_only(request):
-            if is_serializable(request):
+        cost = plan_cost(plan)
+        if cost == 0 and is_read_only(plan):
+            if is_serializable(plan):
                 node.check_local(meta)
-                node.ranges.read_txn(call, request)
+                node.ranges.read_txn(call, plan)
             else:
                 node.check_open(meta)
-                node.reads.add(node.ranges.read_txn, call, request)
+                node.reads.add(node.ranges.read_txn, call, plan)
             return
         node.check_writable(meta)
-        node.space.admit(txn_cost(request))
-        node.propose(TXN, message, request, call, prefix=user)
+        if cost:
+            node.space.admit(cost)
+        node.propose(TXN, message, plan, call, prefix=user)
 
     def compact(self, call: int, message: bytes, meta: Any) -> None:
         """Forget history up to a revision; physical ones answer when the rows are gone."""
@@ -118,31 +123,21 @@ class KvService(Service):
         node.propose(COMPACTION, message, request, call, answer=answer, prefix=user)
 
 
-def _operations(request: Any) -> Iterator[Any]:
-    return operations(request)
-
-
-def is_serializable(request: Any) -> bool:
+def is_serializable(plan: Plan) -> bool:
     """Every range of it may be served from this member's own state."""
-    return all(
-        one.request_range.serializable
-        for one in _operations(request)
-        if one.WhichOneof("request") == "request_range"
-    )
+    return all(asked.serializable for _, asked in steps_of(plan))
 
 
-def txn_cost(request: Any) -> int:
-    """etcd's estimate of what a transaction needs: the larger of its branches."""
-    return max(_branch_cost(request.success), _branch_cost(request.failure))
+def plan_cost(plan: Plan) -> int:
+    """etcd's estimate of what a transaction needs: the larger of its branches; 0 without puts."""
+    return max(_branch_cost(plan.success), _branch_cost(plan.failure))
 
 
-def _branch_cost(operations: Any) -> int:
+def _branch_cost(steps: list[Step]) -> int:
     cost = 0
-    for operation in operations:
-        kind = operation.WhichOneof("request")
-        if kind == "request_put":
-            put = operation.request_put
-            cost += PUT_COST + len(put.key) + len(put.value)
-        elif kind == "request_txn":
-            cost += txn_cost(operation.request_txn)
+    for kind, asked in steps:
+        if kind == PLAN_PUT:
+            cost += PUT_COST + len(asked.key) + len(asked.value)
+        elif kind == PLAN_TXN:
+            cost += plan_cost(asked)
     return cost
