@@ -66,6 +66,9 @@ class MessageType(IntEnum):
     STORAGE_APPLY_RESP = 22
     FORGET_LEADER = 23
 
+    # Enum's own is Python code and would double the cost of finding a handler.
+    __hash__ = int.__hash__
+
 
 class Role(IntEnum):
     """What a member is in its current term. A learner is a follower that may not vote."""
@@ -74,6 +77,8 @@ class Role(IntEnum):
     CANDIDATE = 1
     LEADER = 2
     PRE_CANDIDATE = 3
+
+    __hash__ = int.__hash__
 
 
 class Entry:
