@@ -296,7 +296,7 @@ class Runtime:
                     done, result = event[1]
                     done(result)
         self.backend.flush_own()
-        batch = self.backend.seal(self.node.applied_index, self.node.applied_term)
+        batch = self.backend.seal(*self.node.backend_position)
         if batch is not None and batch.write() is None:
             self.backend.committed(batch)
 

@@ -187,6 +187,9 @@ class Node:
         self.applied_index = 0
         self.applied_term = 0
         self.consistent_index = schema.from_u64(backend.get(schema.META, schema.CONSISTENT_INDEX))
+        """What the backend held when this member started; entries up to here are not applied to it
+        again."""
+        self._consistent_term = schema.from_u64(backend.get(schema.META, schema.TERM))
         self.soft = SoftState(0, Role.FOLLOWER)
         self.leader_changes_total = 0
         self.compacted_rows_total = 0
@@ -312,7 +315,7 @@ class Node:
         if self.defragmentation.active:
             self.defragmentation.step()
         if self.commits.due(now_ns):
-            self.commits.run(self.applied_index, self.applied_term, now_ns)
+            self.commits.run(*self.backend_position, now_ns)
         if self.watch.has_work:
             self._say(self.watch.sync_slice())
         if self.store.compaction is not None:
@@ -493,6 +496,14 @@ class Node:
     def committed(self) -> int:
         """Index of the last committed entry."""
         return self.raft.raft.log.committed
+
+    @property
+    def backend_position(self) -> tuple[int, int]:
+        """Index and term of the last entry in the backend: ahead of what is applied while a restart
+        replays entries that the backend has already."""
+        if self.applied_index < self.consistent_index:
+            return self.consistent_index, self._consistent_term
+        return self.applied_index, self.applied_term
 
     @property
     def term(self) -> int:
