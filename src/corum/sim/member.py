@@ -97,7 +97,7 @@ class SimMember:
 
     def _boot(self) -> None:
         world, node_config = self.world, self.config
-        self.dice = Random(world.dice.getrandbits(64))
+        self.dice = self.secrets = Random(world.dice.getrandbits(64))
         self.transport = self.network
         self.jobs = SimJobs(self)
         self._inbox: list[tuple[Any, ...]] = []
@@ -192,7 +192,7 @@ class SimMember:
         node.stop()
         if not node.commits.in_flight:
             self._backend.flush_own()
-            batch = self._backend.seal(node.applied_index, node.applied_term)
+            batch = self._backend.seal(*node.backend_position)
             if batch is not None and batch.write() is None:
                 self._backend.committed(batch)
         self.crash(power=False)
