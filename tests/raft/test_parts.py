@@ -384,3 +384,18 @@ def test_pipelined_appends_overlap() -> None:
     peer.handle_ready()
     (apply,) = [msg for msg in peer.work if msg.to == APPLY_THREAD]
     assert [entry.data for entry in apply.entries] == [b"a", b"b"]
+
+
+def test_pipelined_leader_may_remove_itself() -> None:
+    """The answers of its own storage are no strangers' answers, although it is no member any
+    more; it goes on leading until the others elect somebody."""
+    network = Network(async_storage_writes=True)
+    network.elect(1)
+    network[1].node.propose_conf_change(ConfChange(ConfChangeType.REMOVE_NODE, 1))
+    network.propose(1, b"after")
+    network.settle()
+    assert [network[member].data()[-1] for member in (2, 3)] == [b"after"] * 2
+    assert network[2].conf_state.voters == (2, 3)
+    network[2].node.forget_leader()
+    network.elect(3)
+    assert network[3].node.is_leader
