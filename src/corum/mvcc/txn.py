@@ -155,6 +155,8 @@ RANGE: Final = 0
 PUT: Final = 1
 DELETE: Final = 2
 TXN: Final = 3
+NOTHING: Final = 4
+"""An operation without a request; `check_txn` refuses it."""
 
 Step = tuple[int, Any]
 """Kind and request of one operation; a nested transaction is a Plan."""
@@ -170,7 +172,7 @@ class Plan:
 
 
 def plan_of(request: TxnLike) -> Plan:
-    """Raises KEY_NOT_FOUND for an operation that is none."""
+    """`request` taken apart, whether it is sound or not."""
     return Plan(request.compare, _steps(request.success), _steps(request.failure))
 
 
@@ -187,7 +189,7 @@ def _steps(ops: Sequence[OpLike]) -> list[Step]:
         elif name == "request_txn":
             steps.append((TXN, plan_of(op.request_txn)))
         else:
-            raise errors.KEY_NOT_FOUND()
+            steps.append((NOTHING, None))
     return steps
 
 
@@ -247,8 +249,10 @@ def _check_ops(plan: Plan, ops_max: int) -> None:
                 check_range(asked)
             elif kind == DELETE:
                 check_delete(asked)
-            else:
+            elif kind == TXN:
                 _check_ops(asked, ops_max - used)
+            else:
+                raise errors.KEY_NOT_FOUND()
 
 
 class _Writes:
