@@ -245,6 +245,10 @@ class _Probe:
     def __init__(self, then: Callable[[str | None], None]) -> None:
         self.then = then
 
+    def fail(self, error: errors.EtcdError) -> None:
+        """It could not be served."""
+        self.then(error.text)
+
 
 class _Call:
     """One gateway call: takes what its handler answers."""

@@ -15,6 +15,7 @@ from corum import errors
 from corum.api.methods import METHODS
 from corum.api.v3.calls import Service
 from corum.metrics import Metrics
+from corum.server.auth import EarlyToken
 from corum.server.node import Node
 
 METADATA_KEYS: Final = ("token", "authorization", "hasleader", "client-api-version")
@@ -72,6 +73,8 @@ class Router:
                 versions[version] = versions.get(version, 0) + 1
                 try:
                     unary[method](call, message, meta)
+                except EarlyToken as early:
+                    self._wait(early, event, method, call)
                 except errors.EtcdError as error:
                     self.refuse(method, call, error)
                 except Exception as error:
@@ -82,6 +85,18 @@ class Router:
     def call(self, call: int, method: int, message: bytes, meta: Any) -> None:
         """One unary request that did not come as gRPC."""
         self.dispatch([(wire.UNARY, call, method, message, meta)])
+
+    def _wait(self, early: EarlyToken, event: tuple[Any, ...], method: int, call: int) -> None:
+        """Take an event again when its caller's token is known; a stream's keep their order."""
+
+        def again(error: errors.EtcdError | None) -> None:
+            if error is None:
+                self.dispatch([event])
+            else:
+                self._forget(call)
+                self.refuse(method, call, error)
+
+        self.node.auth.wait(early, again)
 
     def refuse(self, method: int, call: int, error: errors.EtcdError) -> None:
         """End a call with an error of the table."""
@@ -121,6 +136,8 @@ class Router:
         self.grpc.received[method] += 1
         try:
             self._streams[method][1](call, message, meta)
+        except EarlyToken as early:
+            self._wait(early, (wire.STREAM_MESSAGE, call, message), method, call)
         except errors.EtcdError as error:
             self._forget(call)
             self.refuse(method, call, error)

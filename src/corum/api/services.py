@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from corum.api.v3.auth import AuthService
 from corum.api.v3.calls import Service
 from corum.api.v3.cluster import ClusterService
 from corum.api.v3.health import HealthService, ReflectionService
@@ -20,6 +21,7 @@ def services_of(node: Node) -> list[Service]:
         LeaseService(node),
         ClusterService(node),
         MaintenanceService(node),
+        AuthService(node),
         HealthService(node),
         ReflectionService(node, "v1"),
         ReflectionService(node, "v1alpha"),

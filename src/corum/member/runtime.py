@@ -72,6 +72,7 @@ class Runtime:
     def _open(self) -> None:
         settings = self.settings
         self.dice = random.Random()
+        self.secrets = random.SystemRandom()
         self.transport = wire.Transport(
             wire.Settings(
                 methods=METHODS,

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from corum import errors
+from corum.auth import SimpleTokens
+from corum.auth.passwords import COST_DEFAULT
 from corum.backend import schema
 from corum.backend.backend import Backend, BackendFull
 from corum.lease import Lessor
@@ -33,10 +35,11 @@ from corum.raft import (
 )
 from corum.server import operations as op
 from corum.server.apply import Applier
+from corum.server.auth import Auth, Tokens
 from corum.server.auto_compaction import Policy
 from corum.server.commits import Commits, Jobs
 from corum.server.drive import Driver, Log
-from corum.server.gate import OpenGate
+from corum.server.gate import Gate, OpenGate
 from corum.server.headers import Headers
 from corum.server.leases import Leases
 from corum.server.maintenance import DEFRAGMENT_POLL_NS, Defragmentation, Downloads
@@ -85,6 +88,10 @@ class NodeConfig:
     reports_storage: bool = True
     auto_compaction: Callable[[], Policy] | None = None
     """Makes the policy; None: nothing is compacted unless asked."""
+    tokens: Callable[[], Tokens] = SimpleTokens
+    bcrypt_cost: int = COST_DEFAULT
+    client_cert_auth: bool = False
+    """A client certificate's CN names the user of calls without token."""
 
 
 class Ports(Protocol):
@@ -100,6 +107,10 @@ class Ports(Protocol):
     def snapshots(self) -> SnapshotKeeper: ...
     @property
     def dice(self) -> random.Random: ...
+    @property
+    def secrets(self) -> random.Random:
+        """Dice that nobody can foretell (tokens)."""
+        ...
 
     def transition(self, level: str, message: str, **fields: Any) -> None:
         """Something an operator wants to read; cores do not log, they say."""
@@ -145,11 +156,15 @@ class Node:
         self.config = config
         self.ports = ports
         self.dice = ports.dice
+        self.secrets = ports.secrets
         self.members = members
         self.backend = backend
         self.raft = raft
         self.raft_storage = storage
         self.now_ns = 0
+        self.writable = False
+        self.room_bytes = 0
+        """What the quota leaves, as of the beginning of this turn."""
         self.stopping = False
         self.out = Outbox()
         self.headers = Headers(members.cluster, members.local)
@@ -161,7 +176,7 @@ class Node:
         self.out.blocked = self._stream_blocked
         self.alarms = Alarms(backend)
         self.space = Space(backend, config.quota_bytes, self._raise_no_space)
-        self.gate: Any = OpenGate()
+        self.gate: Gate | OpenGate = OpenGate()
         self.applier = Applier(
             self.store, self.lessor, backend, self.watch, self.headers, self.alarms, self._say
         )
@@ -211,6 +226,7 @@ class Node:
             op.DOWNGRADE_INFO_SET: self.versions.apply_downgrade,
             op.V2_REQUEST: self.v2.apply,
         }
+        self.auth = Auth(self)
         self._raising_no_space = False
         self.first_commit = self.committed
         self._next_tick_ns = 0
@@ -229,6 +245,8 @@ class Node:
             alarm = rpc.AlarmMember.FromString(key)
             alarms.append((alarm.memberID, alarm.alarm))
         self.alarms.restore(alarms)
+        self.auth.store.restore(self.backend)
+        self.gate = self.auth.gate
 
     # ---- admission: what every call is asked first
 
@@ -288,7 +306,15 @@ class Node:
         self, op: int, message: bytes, request: Any, answer: Answer | None = None
     ) -> None:
         """Replicate something of this member's own."""
-        self.proposals.add(op, message, request, None, self.now_ns, answer or _nobody_waits)
+        then = answer or _nobody_waits
+        self.proposals.add(op, message, request, None, self.now_ns, then, self.gate.own())
+
+    def refuse(self, call: Any, error: errors.EtcdError) -> None:
+        """End a call that failed before it was carried out; `call` may be somebody's `fail`."""
+        if isinstance(call, int):
+            self.out.error(call, error)
+        elif call is not None:
+            call.fail(error)
 
     # ---- a turn of the loop
 
@@ -297,6 +323,10 @@ class Node:
         self.now_ns = now_ns
         self.applier.now_ns = now_ns
         self.leases.now_ns = now_ns
+        self.writable = not (self.stopping or self.alarms.corrupt) and (
+            self.committed - self.applied_index <= APPLY_GAP_MAX
+        )
+        self.room_bytes = self.space.room()
 
     def end(self) -> None:
         """Everything that follows from what was dispatched since `begin`."""
@@ -305,12 +335,15 @@ class Node:
             self._tick(now_ns)
         if self.versions.due(now_ns):
             self.versions.tick(now_ns)
+        if self.auth.early:
+            self.auth.resume()
         context = self.reads.begin_round(now_ns)
         if context is not None:
             self.raft.read_index(context)
         self.driver.pump(self.proposals)
-        for serve, call, request in self.reads.ready(self.applied_index):
-            serve(call, request)
+        reads = self.reads.ready(self.applied_index)
+        if reads:
+            self.gate.serve(reads)
         self.snapshotting.step()
         if self.defragmentation.active:
             self.defragmentation.step()
@@ -337,17 +370,14 @@ class Node:
         self._next_tick_ns = max(self._next_tick_ns + self.config.tick_ns, now_ns)
         self.raft.tick()
         for waiter in self.proposals.overdue(now_ns):
-            if waiter[1] is not None:
-                self.out.error(waiter[1], errors.TIMEOUT())
-        for _, call, _ in self.reads.overdue(now_ns):
-            if isinstance(call, int):
-                self.out.error(call, errors.TIMEOUT())
-            else:
-                call.then(errors.TIMEOUT.text)  # a probe
+            self.refuse(waiter[1], errors.TIMEOUT())
+        for _, call, _, _ in self.reads.overdue(now_ns):
+            self.refuse(call, errors.TIMEOUT())
         for context in self.reads.retry(now_ns):
             self.raft.read_index(context)
         self.leases.tick(now_ns)
         self.v2.tick(now_ns)
+        self.auth.tick(now_ns)
         if self.auto_compaction is not None:
             self._compact_automatically(self.auto_compaction, now_ns)
         self._say(self.watch.tick(now_ns))
@@ -405,7 +435,9 @@ class Node:
         operations = self.applier.operations
         waiting = self.proposals.waiting
         replies, out = self.out.replies, self.out
+        self.applier.begin_batch()
         consistent, counts = self.consistent_index, self.applier.counts
+        rights = self.auth.store
         for entry in entries:
             waiter: Any = entry.request
             if waiter is not None:
@@ -422,7 +454,8 @@ class Node:
             if entry.index <= consistent and operation != op.V2_REQUEST:
                 self.versions.replay_to_v2(operation, request)
                 continue
-            result = operations[operation](request)
+            refusal = self.auth.refusal(entry, operation, request) if rights.enabled else None
+            result = operations[operation](request) if refusal is None else refusal
             if operation in counts:
                 counts[operation] += 1
             if waiter is None:
@@ -601,8 +634,7 @@ class Node:
         """Answer everybody who waits that the server stops."""
         self.stopping = True
         for waiter in self.proposals.drop_all():
-            if waiter[1] is not None:
-                self.out.error(waiter[1], errors.STOPPED())
+            self.refuse(waiter[1], errors.STOPPED())
         self.out.flush(self.ports.transport)
 
 

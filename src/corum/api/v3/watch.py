@@ -7,6 +7,7 @@ from typing import Any, Final
 from corum import errors
 from corum.api.v3.calls import Service, decoded
 from corum.pb import rpc
+from corum.server.auth import EarlyToken
 
 PROGRESS_JITTER: Final = 0.1
 STREAM_WATCHERS_MAX: Final = 1_000_000
@@ -59,6 +60,8 @@ class WatchService(Service):
         key = request.key or b"\0"
         try:
             node.gate.read(meta, key, request.range_end)
+        except EarlyToken:
+            raise
         except errors.EtcdError as error:
             return node.watch.refuse(
                 call, f"rpc error: code = {errors.code_name(error.code)} desc = {error.text}"
