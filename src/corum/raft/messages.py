@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from corum.values import value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 NO_MEMBER: Final = 0
 """In place of a member id: nobody (no leader known, no vote cast)."""
@@ -268,11 +268,6 @@ class RoleChange:
     role: Role
     term: int
     leader: int
-
-
-def add_members(voters: Iterable[int], learners: Iterable[int] = ()) -> ConfState:
-    """The configuration of a new cluster."""
-    return ConfState(voters=tuple(sorted(voters)), learners=tuple(sorted(learners)))
 
 
 class RaftError(Exception):
