@@ -8,7 +8,7 @@ the member where somebody waits for it sends it. Nothing here reads a clock that
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from corum import errors
 from corum.backend import schema
@@ -29,7 +29,7 @@ from corum.mvcc.txn import (
     range_options,
 )
 from corum.mvcc.watch import WatchHub
-from corum.mvcc.write import Write
+from corum.mvcc.write import Write, put_alone
 from corum.pb import rpc
 from corum.pb.wire import bytes_field, varint
 from corum.server import operations as op
@@ -73,6 +73,7 @@ class Applier:
             op.LEASE_CHECKPOINT: self.lease_checkpoint,
             op.ALARM: self.alarm,
         }
+        self._watched = False
         self._changes: list[Change] = []
         """Of the batch being applied, not told to watchers yet."""
         self.granted_total = 0
@@ -95,6 +96,14 @@ class Applier:
         """One key in a transaction of its own."""
         if self.alarms.no_space:
             return errors.NO_SPACE()
+        if type(request) is tuple:
+            key, value = cast("tuple[bytes, bytes]", request)
+            change, lease = put_alone(self.store, key, value)
+            if lease:
+                self.lessor.detach(key)
+            if self._watched:
+                self._changes.append(change)
+            return self.headers.at(change[0])
         write = self.store.begin()
         try:
             result = apply_put(write, request, self._lease_exists)
@@ -139,8 +148,12 @@ class Applier:
                 self.lessor.attach(LeaseId(lease), key)
             else:
                 self.lessor.detach(key)
-        if changes and not self.watch.idle:
+        if self._watched:
             self._changes += changes
+
+    def begin_batch(self) -> None:
+        """Entries follow; who watches does not change among them."""
+        self._watched = not self.watch.idle
 
     def tell_watchers(self) -> None:
         """At the end of a batch: one round for all its changes costs little more than for one."""
