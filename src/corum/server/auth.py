@@ -223,11 +223,11 @@ class Auth:
 
     # ---- applied
 
-    def refusal(self, entry: Entry, operation: int, request: Any) -> errors.EtcdError | None:
+    def refusal(self, entry: Entry, operation: int) -> errors.EtcdError | None:
         """Why a committed request may not be carried out; only while authentication is on."""
         self._index = entry.index
         try:
-            self._gate.check_committed(entry.data, operation, request)
+            self._gate.check_committed(operation, entry.data)
         except errors.EtcdError as error:
             return error
         return None

@@ -19,8 +19,8 @@ from corum.auth import AuthStore, Identity
 from corum.lease import Lessor
 from corum.mvcc import txn
 from corum.mvcc.txn import Plan, plan_of
-from corum.pb import rpc
-from corum.pb.wire import BYTES, bytes_field, fields, int_field, read_varint
+from corum.pb import raft_internal, rpc
+from corum.pb.wire import bytes_field, int_field
 from corum.server import operations as op
 from corum.server.reads import Read
 from corum.values import LeaseId
@@ -111,12 +111,17 @@ class Gate:
 
     # ---- at apply
 
-    def check_committed(self, data: bytes, operation: int, request: Any) -> None:
-        """What apply asks about the entry `data`; raises. Just what etcd asks there, too: members
-        must not differ."""
+    def check_committed(self, operation: int, data: bytes) -> None:
+        """What apply asks about an entry, by nothing but its bytes; raises.
+
+        These are the questions that etcd asks there, too: members must not differ.
+        """
         check = self._committed.get(operation)
         if check is not None:
-            check(author(data), request)
+            whole = raft_internal.InternalRaftRequest.FromString(data)
+            header = whole.header
+            who = Identity(header.username, header.auth_revision)
+            check(who, getattr(whole, _FIELDS[operation]))
 
     # ---- of calls
 
@@ -255,23 +260,13 @@ _ADMIN: Final = (
 """Operations that need role root when they are applied."""
 
 
+_FIELDS: Final[dict[int, str]] = {
+    field.number: field.name for field in raft_internal.InternalRaftRequest.DESCRIPTOR.fields
+}
+
+
 @lru_cache(1_024)
 def mark(who: Identity) -> bytes:
     """What a RequestHeader says of the user: username (2), auth_revision (3)."""
     user = bytes_field(_USER, who.user.encode()) if who.user else b""
     return user + int_field(_REVISION, who.revision)
-
-
-def author(data: bytes) -> Identity:
-    """Who proposed an InternalRaftRequest, by its header; nobody when the header does not say."""
-    user, revision = "", 0
-    for field, kind, start, end in fields(data):
-        if field != op.HEADER or kind != BYTES:
-            continue
-        header = data[start:end]
-        for inner, _, at, until in fields(header):
-            if inner == _USER:
-                user = header[at:until].decode()
-            elif inner == _REVISION:
-                revision = read_varint(header, at)[0]
-    return Identity(user, revision)

@@ -454,7 +454,7 @@ class Node:
             if entry.index <= consistent and operation != op.V2_REQUEST:
                 self.versions.replay_to_v2(operation, request)
                 continue
-            refusal = self.auth.refusal(entry, operation, request) if rights.enabled else None
+            refusal = self.auth.refusal(entry, operation) if rights.enabled else None
             result = operations[operation](request) if refusal is None else refusal
             if operation in counts:
                 counts[operation] += 1
