@@ -341,6 +341,7 @@ class Node:
         if context is not None:
             self.raft.read_index(context)
         self.driver.pump(self.proposals)
+        self.leases.applied(self.applied_index)
         reads = self.reads.ready(self.applied_index)
         if reads:
             self.gate.serve(reads)
@@ -491,7 +492,7 @@ class Node:
         self.soft = state
         self.headers.set_term(self.raft.raft.term)
         if self.is_leader and not was_leader:
-            self.leases.lead(self.now_ns)
+            self.leases.lead(self.now_ns, self.raft.raft.log.last_index)
         elif was_leader and not self.is_leader:
             self.leases.follow()
         self.versions.leader_changed()
