@@ -163,6 +163,8 @@ class Node:
         self.raft_storage = storage
         self.now_ns = 0
         self.writable = False
+        self.disk_full = False
+        """The log cannot be written: writes are refused, what waits is written when there is room."""
         self.room_bytes = 0
         """What the quota leaves, as of the beginning of this turn."""
         self.stopping = False
@@ -210,6 +212,7 @@ class Node:
         self.compacted_rows_total = 0
         self.replaying = True
         """True until everything that was committed before this start is applied."""
+        ports.log.full = self.log_full
         self.driver = Driver(raft, storage, ports.log, self, members.local)
         self.reconfiguration = Reconfiguration(self)
         self.snapshotting = Snapshotting(self, ports.snapshots)
@@ -284,6 +287,8 @@ class Node:
         self.check_open(meta)
         if self.alarms.corrupt:
             raise errors.CORRUPT()
+        if self.disk_full:
+            raise errors.NO_SPACE()
         if self.committed - self.applied_index > APPLY_GAP_MAX:
             raise errors.TOO_MANY_REQUESTS()
 
@@ -323,7 +328,7 @@ class Node:
         self.now_ns = now_ns
         self.applier.now_ns = now_ns
         self.leases.now_ns = now_ns
-        self.writable = not (self.stopping or self.alarms.corrupt) and (
+        self.writable = not (self.stopping or self.disk_full or self.alarms.corrupt) and (
             self.committed - self.applied_index <= APPLY_GAP_MAX
         )
         self.room_bytes = self.space.room()
@@ -370,6 +375,7 @@ class Node:
     def _tick(self, now_ns: int) -> None:
         self._next_tick_ns = max(self._next_tick_ns + self.config.tick_ns, now_ns)
         self.raft.tick()
+        self.ports.log.retry(now_ns)
         for waiter in self.proposals.overdue(now_ns):
             self.refuse(waiter[1], errors.TIMEOUT())
         for _, call, _, _ in self.reads.overdue(now_ns):
@@ -630,6 +636,14 @@ class Node:
             return
         self.ports.transition("error", "failed to commit to the backend", error=str(error))
         self._raise_no_space()
+
+    def log_full(self, error: str | None) -> None:
+        """The log's disk is full, or (None) is not any more."""
+        self.disk_full = error is not None
+        if error is not None:
+            self.ports.transition("error", "no room for the log: refusing writes", error=error)
+        else:
+            self.ports.transition("info", "there is room for the log again")
 
     def stop(self) -> None:
         """Answer everybody who waits that the server stops."""
