@@ -49,6 +49,9 @@ bench: build .build/.go ## Go etcd and ours side by side (needs Go); BENCH="--qu
 profile: build .build/.go ## CPU per put by stage; PROFILE="'-load txn'" for another load
 	@$(BIN)/python benchmarks/profile_put.py $(PROFILE)
 
+sim: build ## the simulator over many seeds; SEEDS=1-1000
+	@$(BIN)/python -m corum.sim --seeds $(or $(SEEDS),1-200)
+
 compat: build ## the long differential and process tests
 	@$(BIN)/python -m pytest tests/compat tests/process tests/acceptance --long
 
@@ -58,4 +61,4 @@ wheel: .venv/.deps ## one wheel that installs where there is no Rust
 clean: ## forget what was built
 	rm -rf .venv rust/target dist
 
-.PHONY: help build run lint test bench compat profile wheel clean
+.PHONY: help build run lint test bench sim compat profile wheel clean

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from corum import errors
+from corum.pb import rpc
 from corum.sim.model import Event, History, Step
 from corum.sim.sessions import Operation
 from corum.sim.watchers import Auditor
@@ -44,11 +45,13 @@ class Attribution:
         self._operations = operations
         self._writers = {text: each for each in operations for text in _values(each.request)}
         self._owned: set[int] = set()
-        open_revisions: list[int] = []
-        for revision in range(2, self.history.revision + 1):
-            if not (self._by_value(revision) or self._by_answer(revision)):
-                open_revisions.append(revision)
-        self._match(open_revisions)
+        self._match(
+            [
+                revision
+                for revision in range(2, self.history.revision + 1)
+                if not (self._by_value(revision) or self._by_answer(revision))
+            ]
+        )
 
     def owns(self, operation: Operation) -> bool:
         """Did this request make a revision?"""
@@ -86,10 +89,10 @@ class Attribution:
     def _by_answer(self, revision: int) -> bool:
         """A revision of deletions: who was told that it was made for him?"""
         for operation in self._operations:
-            if operation.succeeded and operation.revision == revision:
-                if self._deletes(operation, revision) and not self.owns(operation):
-                    self._own(revision, operation)
-                    return True
+            told = operation.succeeded and operation.revision == revision
+            if told and not self.owns(operation) and self._deletes(operation, revision):
+                self._own(revision, operation)
+                return True
         return False
 
     def _deletes(self, operation: Operation, revision: int) -> bool:
@@ -165,10 +168,9 @@ def _ends(history: History, lease: int, revision: int, events: Sequence[Event]) 
 
 
 def _values(request: Any) -> Iterator[bytes]:
-    kind = type(request).DESCRIPTOR.name
-    if kind == "PutRequest":
+    if isinstance(request, rpc.PutRequest):
         yield request.value
-    elif kind == "TxnRequest":
+    elif isinstance(request, rpc.TxnRequest):
         for one in (*request.success, *request.failure):
             if one.WhichOneof("request") == "request_put":
                 yield one.request_put.value
@@ -250,19 +252,21 @@ def _check_compactions(operations: Sequence[Operation]) -> None:
         if operation.name != "KV/Range" or not operation.request.revision:
             continue
         wanted = operation.request.revision
-        if operation.succeeded:
-            for each in compactions:
-                if each.succeeded and each.returned < operation.invoked:
-                    if each.request.revision > wanted and not operation.request.serializable:
-                        raise Violation(f"reads what is compacted: {operation}, {each}")
-        elif operation.text == errors.COMPACTED.text:
+        above = [each for each in compactions if each.request.revision > wanted]
+        if operation.text == errors.COMPACTED.text:
             if not any(
-                each.request.revision > wanted and each.invoked < operation.returned
-                for each in compactions
+                each.invoked < operation.returned
+                for each in above
                 if each.succeeded or each.is_unknown
             ):
                 raise Violation(f"nobody has compacted that: {operation}")
-        elif operation.text == errors.FUTURE_REV.text and not operation.request.serializable:
+        elif operation.request.serializable:
+            continue
+        elif operation.succeeded:
+            for each in above:
+                if each.succeeded and each.returned < operation.invoked:
+                    raise Violation(f"reads what is compacted: {operation}, {each}")
+        elif operation.text == errors.FUTURE_REV.text:
             for each in operations:
                 known = each.succeeded and each.returned < operation.invoked
                 if known and each.revision >= wanted:

@@ -66,6 +66,7 @@ class SimMember:
         self.config = config
         self.faults = faults
         self.segment_bytes = segment_bytes
+        self.sync_ns = world.dice.choice((50_000, 400_000, 5_000_000))
         self.disk = Disk(world)
         self.network = Network(world, self)
         self.incarnation = 0

@@ -8,7 +8,8 @@ it must cause. Independent of `corum.mvcc`: only the messages are shared.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from corum.pb import kv as mvccpb
@@ -18,13 +19,10 @@ from corum.values import value
 Kv = Any
 """mvccpb.KeyValue."""
 
-_FIELD: Final = {
-    rpc.RangeRequest.KEY: lambda kv: kv.key,
-    rpc.RangeRequest.VERSION: lambda kv: kv.version,
-    rpc.RangeRequest.CREATE: lambda kv: kv.create_revision,
-    rpc.RangeRequest.MOD: lambda kv: kv.mod_revision,
-    rpc.RangeRequest.VALUE: lambda kv: kv.value,
-}
+_FIELDS: Final[tuple[str, ...]] = ("key", "version", "create_revision", "mod_revision", "value")
+"""Of a KeyValue, by RangeRequest.SortTarget."""
+_TARGETS: Final[tuple[str, ...]] = ("version", "create_revision", "mod_revision", "value", "lease")
+"""Fields of KeyValue and Compare, by Compare.CompareTarget."""
 
 
 @value
@@ -62,18 +60,22 @@ class History:
         place = bisect_right(states, revision, key=lambda state: state[0])
         return states[place - 1][1] if place else None
 
-    def keys(self) -> list[bytes]:
+    def every_key(self) -> list[bytes]:
         """Every key that ever was."""
         return sorted(self._states)
 
     def leased(self, lease: int, revision: int) -> list[bytes]:
         """Keys attached to `lease` as of `revision`, in order."""
         found: list[bytes] = []
-        for key in self.keys():
+        for key in self.every_key():
             kv = self.at(key, revision)
             if kv is not None and kv.lease == lease:
                 found.append(key)
         return found
+
+
+def _field(target: int) -> Callable[[Kv], Any]:
+    return attrgetter(_FIELDS[target])
 
 
 def _after(before: Kv | None, event: Event, revision: int) -> Kv | None:
@@ -116,13 +118,13 @@ class Step:
 
     def select(self, key: bytes, end: bytes) -> list[Kv]:
         """Keys alive in a request's range, in order."""
-        known = sorted({*self.history.keys(), *self._changed})
+        known = sorted({*self.history.every_key(), *self._changed})
         found = [self.get(each) for each in known if within(each, key, end)]
         return [kv for kv in found if kv is not None]
 
     def run(self, request: Any) -> Any:
         """The response without header."""
-        return _RUN[type(request).DESCRIPTOR.name](self, request)
+        return _RUN[type(request)](self, request)
 
     def range(self, request: Any) -> Any:
         """RangeRequest; its revision is whoever calls concern."""
@@ -140,7 +142,7 @@ class Step:
             if request.limit:  # etcd fetches no more than it needs before it sorts
                 del found[request.limit + 1 :]
         if order:
-            found.sort(key=_FIELD[request.sort_target], reverse=order == rpc.RangeRequest.DESCEND)
+            found.sort(key=_field(request.sort_target), reverse=order == rpc.RangeRequest.DESCEND)
         if request.limit and len(found) > request.limit:
             response.more = True
             del found[request.limit :]
@@ -194,13 +196,7 @@ class Step:
 
 
 def _compared(compare: Any, kv: Kv) -> bool:
-    name = {
-        rpc.Compare.VERSION: "version",
-        rpc.Compare.CREATE: "create_revision",
-        rpc.Compare.MOD: "mod_revision",
-        rpc.Compare.VALUE: "value",
-        rpc.Compare.LEASE: "lease",
-    }[compare.target]
+    name = _TARGETS[int(compare.target)]
     left, right = getattr(kv, name), getattr(compare, name)
     return {
         rpc.Compare.EQUAL: left == right,
@@ -210,11 +206,11 @@ def _compared(compare: Any, kv: Kv) -> bool:
     }[compare.result]
 
 
-_RUN: Final = {
-    "RangeRequest": Step.range,
-    "PutRequest": Step.put,
-    "DeleteRangeRequest": Step.delete,
-    "TxnRequest": Step.txn,
+_RUN: Final[dict[Any, Callable[[Step, Any], Any]]] = {
+    rpc.RangeRequest: Step.range,
+    rpc.PutRequest: Step.put,
+    rpc.DeleteRangeRequest: Step.delete,
+    rpc.TxnRequest: Step.txn,
 }
 
 

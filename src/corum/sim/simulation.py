@@ -59,7 +59,7 @@ class Simulation:
         seed: int,
         *,
         faults: Faults | None = None,
-        operations: int = 40,
+        operations: int = 60,
         say: Callable[[str], None] | None = None,
     ) -> None:
         """`faults`: instead of what the seed says."""

@@ -83,7 +83,7 @@ def check_hashes(history: History, operations: Sequence[Operation]) -> None:
 
 def is_inhabited(history: History, revision: int) -> bool:
     """Without any key alive, the hash depends on how far compaction has got (as etcd's)."""
-    return any(history.at(key, revision) is not None for key in history.keys())
+    return any(history.at(key, revision) is not None for key in history.every_key())
 
 
 def hash_of(history: History, revision: int, compacted: int) -> int:

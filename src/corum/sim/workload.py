@@ -47,8 +47,7 @@ class Workload:
     def processes(self) -> list[Process]:
         """Everything that runs beside the faults."""
         found = [self.auditor.run(), self._operator(self.client("operator"))]
-        for number in range(self._clients):
-            found.append(self._user(self.client(f"client{number}")))
+        found += [self._user(self.client(f"client{n}")) for n in range(self._clients)]
         found.append(self._tenant(self.client("tenant")))
         found.append(self._compactor(self.client("compactor")))
         for number in range(self.world.between(1, 4)):
@@ -63,6 +62,8 @@ class Workload:
         self.running += 1
         kinds, weights = zip(*self._kinds, strict=True)
         for _ in range(self._operations_each):
+            if self.world.chance(0.1):
+                self._volley(client)
             make = self.world.dice.choices(kinds, weights)[0]
             name, request = make()
             patience_ns = self.world.delay(5 * NS_PER_MS) if self.world.chance(0.05) else 0
@@ -70,6 +71,12 @@ class Workload:
             pause_ns = self._think_ns if operation.code != errors.UNAVAILABLE else 50 * NS_PER_MS
             yield client.sleep(self.world.delay(pause_ns))
         self.running -= 1
+
+    def _volley(self, client: Client) -> None:
+        """Some requests at once, so that they share a log write; nobody waits for them here."""
+        for _ in range(self.world.between(2, 8)):
+            name, request = self.world.dice.choice((self.put, self.delete, self.txn))()
+            client.ask(name, request)(lambda _: None)
 
     def _tenant(self, client: Client) -> Process:
         """Leases: granted, used, kept alive for a while, then revoked or left to expire."""
@@ -88,11 +95,20 @@ class Workload:
                 yield client.ask("KV/Put", put)
             for _ in range(world.between(0, 5)):
                 yield client.sleep(granted.response.TTL * NS_PER_S // world.between(2, 4))
-                yield client.ask("Lease/LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=lease))
+                yield from self._keep_alive(client, lease)
                 yield client.ask("Lease/LeaseTimeToLive", rpc.LeaseTimeToLiveRequest(ID=lease))
             if world.chance(0.3):
                 yield client.ask("Lease/LeaseRevoke", rpc.LeaseRevokeRequest(ID=lease))
         self.running -= 1
+
+    def _keep_alive(self, client: Client, lease: int) -> Process:
+        """As real clients do: again and again while the member is away."""
+        for _ in range(500):
+            renewal = rpc.LeaseKeepAliveRequest(ID=lease)
+            operation = yield client.ask("Lease/LeaseKeepAlive", renewal)
+            if operation.succeeded:
+                return
+            yield client.sleep(self.world.delay(NS_PER_MS))
 
     def _compactor(self, client: Client) -> Process:
         """Compacts only what the auditor has seen; defragments and hashes now and then."""
@@ -110,11 +126,22 @@ class Workload:
 
     def _operator(self, client: Client) -> Process:
         """Disarms alarms once the disk has room."""
+        member = self.member
         while True:
             yield client.sleep(300 * NS_PER_MS)
-            if not self.member.disk.is_full and self.member.is_up:
-                alarm = rpc.AlarmRequest(action=rpc.AlarmRequest.DEACTIVATE, alarm=rpc.NOSPACE)
-                yield client.ask("Maintenance/Alarm", alarm)
+            if not member.is_up or member.disk.is_full:
+                continue
+            status = yield client.ask("Maintenance/Status", rpc.StatusRequest())
+            if not status.succeeded or not status.response.errors:
+                continue
+            listed = yield client.ask("Maintenance/Alarm", rpc.AlarmRequest())
+            for alarm in listed.response.alarms if listed.succeeded else ():
+                disarm = rpc.AlarmRequest(
+                    action=rpc.AlarmRequest.DEACTIVATE,
+                    memberID=alarm.memberID,
+                    alarm=alarm.alarm,
+                )
+                yield client.ask("Maintenance/Alarm", disarm)
 
     def _watch_stream(self, name: str) -> WatchStream:
         world, requests = self.world, list[Any]()
