@@ -19,7 +19,10 @@ help: ## this list
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release -q
 	@touch $@
 
+# Byte code too: a daemon that compiles itself at each start takes three times as long to be ready,
+# and where PYTHONDONTWRITEBYTECODE is set, it would.
 build: .venv/.built ## everything into .venv
+	@$(BIN)/python -m compileall -q src
 
 run: build ## start a member on 127.0.0.1:2379 / 2380, data in default.etcd
 	@exec $(BIN)/etcd
