@@ -163,6 +163,9 @@ class Router:
         call = event[1]
         self._forget(call)
         self.node.downloads.cancel(call)
+        long = self.node.long_calls.get(call)
+        if long is not None:
+            long.gone()
         self.http_closed(call)
 
     def _writable(self, event: tuple[Any, ...]) -> None:

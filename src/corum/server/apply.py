@@ -34,6 +34,7 @@ from corum.pb import rpc
 from corum.pb.wire import bytes_field, varint
 from corum.server import operations as op
 from corum.server.headers import Headers, revision_only
+from corum.server.listeners import Ear, Listeners
 from corum.server.space import Alarms, alarm_bytes
 from corum.values import LeaseId
 
@@ -73,6 +74,7 @@ class Applier:
             op.LEASE_CHECKPOINT: self.lease_checkpoint,
             op.ALARM: self.alarm,
         }
+        self.listeners = Listeners()
         self._watched = False
         self._changes: list[Change] = []
         """Of the batch being applied, not told to watchers yet."""
@@ -160,6 +162,8 @@ class Applier:
         if self._changes:
             changes, self._changes = self._changes, []
             self._say(self.watch.notify(self.store.revision, changes))
+            if self.listeners.waiting:
+                self.listeners.tell(changes)
 
     def compaction(self, request: Any) -> Result:
         """Reads below the revision are refused from now on; rows go in slices."""

@@ -42,6 +42,7 @@ from corum.server.drive import Driver, Log
 from corum.server.gate import Gate, OpenGate
 from corum.server.headers import Headers
 from corum.server.leases import Leases
+from corum.server.listeners import LongCall
 from corum.server.maintenance import DEFRAGMENT_POLL_NS, Defragmentation, Downloads
 from corum.server.outbox import Answers, Outbox
 from corum.server.proposals import APPLY_GAP_MAX, Answer, Proposals
@@ -169,6 +170,7 @@ class Node:
         """What the quota leaves, as of the beginning of this turn."""
         self.stopping = False
         self.out = Outbox()
+        self.long_calls: dict[int, LongCall] = {}
         self.headers = Headers(members.cluster, members.local)
         self.store = Store(backend)
         self.lessor = Lessor(min_ttl_s(config))
@@ -299,7 +301,7 @@ class Node:
         operation: int,
         message: bytes,
         request: Any,
-        call: int,
+        call: Any,
         *,
         answer: Answer | None = None,
         prefix: bytes = b"",
@@ -570,12 +572,18 @@ class Node:
     # ---- streams
 
     def _stream_blocked(self, call: int) -> None:
-        if not self.downloads.blocked(call):
+        long = self.long_calls.get(call)
+        if long is not None:
+            long.blocked()
+        elif not self.downloads.blocked(call):
             self.watch.blocked(call)
 
     def stream_writable(self, call: int) -> None:
         """A stream that was blocked has room again."""
-        if not self.downloads.writable(call):
+        long = self.long_calls.get(call)
+        if long is not None:
+            long.writable()
+        elif not self.downloads.writable(call):
             self.watch.unblocked(call)
 
     # ---- membership
@@ -650,6 +658,8 @@ class Node:
         self.stopping = True
         for waiter in self.proposals.drop_all():
             self.refuse(waiter[1], errors.STOPPED())
+        for call in self.long_calls:
+            self.out.error(call, errors.STOPPED())
         self.out.flush(self.ports.transport)
 
 
