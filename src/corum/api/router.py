@@ -150,9 +150,9 @@ class Router:
 
     def end_stream(self, call: int) -> None:
         """The client sends no more."""
-        found = self._open.pop(call, None)
-        if found is not None:
-            self._streams[found[0]][2](call)
+        found = self._open.get(call)
+        if found is not None and not self._streams[found[0]][2](call):
+            self._open.pop(call, None)
 
     def _forget(self, call: int) -> None:
         found = self._open.pop(call, None)

@@ -84,6 +84,7 @@ def settings_of(config: Config) -> Settings:
             gateway=config.enable_grpc_gateway,
             pprof=config.enable_pprof,
             v2=config.enable_v2,
+            features=config.features,
             storage_version="emulate-version" in config.given,
         ),
         emulate_version=config.emulate_version,

@@ -80,8 +80,11 @@ class Applier:
         """Of the batch being applied, not told to watchers yet."""
         self.granted_total = 0
         self.revoked_total = 0
-        self.counts = dict.fromkeys((op.RANGE, op.PUT, op.DELETE_RANGE, op.TXN, op.COMPACTION), 0)
+        self.counts = dict.fromkeys(op.NAMES, 0)
         """Entries applied, by operation; the node counts."""
+        self._counted = dict(self.counts)
+        self.observe: Callable[[int, int, int], None] = lambda operation, took_ns, times: None
+        """Told how long an entry of an operation took on average, and how many there were."""
         self.alarm_changed: Callable[[], None] = lambda: None
 
     # ---- keys
@@ -154,8 +157,23 @@ class Applier:
             self._changes += changes
 
     def begin_batch(self) -> None:
-        """Entries follow; who watches does not change among them."""
-        self._watched = not self.watch.idle
+        """Entries follow; who watches does not change among them, who listens may."""
+        self._watched = self.listeners.waiting or not self.watch.idle
+
+    def listen(
+        self, key: bytes, after: int, heard: Callable[[Change], None], *, whole: bool = True
+    ) -> Ear:
+        """See `Listeners.listen`; changes of the batch under way are told, too."""
+        self._watched = True
+        return self.listeners.listen(key, after, heard, whole=whole)
+
+    def measured(self, entries: int, took_ns: int) -> None:
+        """A batch was applied: its time is shared evenly among its entries."""
+        counts, counted = self.counts, self._counted
+        for operation, count in counts.items():
+            if count != counted[operation]:
+                self.observe(operation, took_ns // entries, count - counted[operation])
+                counted[operation] = count
 
     def tell_watchers(self) -> None:
         """At the end of a batch: one round for all its changes costs little more than for one."""

@@ -60,7 +60,7 @@ class Log(Protocol):
     def write_now(
         self, token: int, state: HardState | None, entries: list[Entry], sync: bool
     ) -> bool:
-        """Write, sync and return, only while nothing is under way; False: `token` will be reported."""
+        """Write and sync at once, only while nothing is under way; False: `token` is reported."""
         ...
 
     def retry(self, now_ns: int) -> None:

@@ -165,7 +165,7 @@ class Node:
         self.now_ns = 0
         self.writable = False
         self.disk_full = False
-        """The log cannot be written: writes are refused, what waits is written when there is room."""
+        """The log cannot be written: writes are refused; what waits is written later."""
         self.room_bytes = 0
         """What the quota leaves, as of the beginning of this turn."""
         self.stopping = False
@@ -445,6 +445,7 @@ class Node:
         waiting = self.proposals.waiting
         replies, out = self.out.replies, self.out
         self.applier.begin_batch()
+        start_ns = self.ports.unix_time_ns()
         consistent, counts = self.consistent_index, self.applier.counts
         rights = self.auth.store
         for entry in entries:
@@ -477,6 +478,7 @@ class Node:
             else:
                 out.error(waiter[1], result)
         self.applier.tell_watchers()
+        self.applier.measured(len(entries), self.ports.unix_time_ns() - start_ns)
         last = entries[-1]
         self.applied_index = last.index
         self.applied_term = last.term

@@ -31,10 +31,9 @@ class WatchService(Service):
         jitter = int(interval * PROGRESS_JITTER * node.dice.random())
         node.watch.open(call, node.now_ns, interval + jitter)
 
-    def half_closed(self, call: int) -> None:
-        """The client sends no more; etcd ends the stream."""
-        self.node.watch.close(call)
-        self.node.out.finish(call)
+    def half_closed(self, call: int) -> bool:
+        """The client sends no more; as in etcd, what it watches goes on (True: keep it open)."""
+        return True
 
     def closed(self, call: int) -> None:
         """The call is gone."""
