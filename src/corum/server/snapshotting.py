@@ -37,11 +37,17 @@ class Snapshotting:
         self._node = node
         self._keeper = keeper
         self._busy = False
+        self._unrecorded: Snapshot | None = None
+        """Its file is there; the log may be busy with a new segment just now."""
         self.last_index = node.raft_storage.snapshot().index
 
     def step(self) -> None:
         """After entries were applied."""
         node = self._node
+        if self._unrecorded is not None and node.ports.log.ready:
+            snapshot, self._unrecorded = self._unrecorded, None
+            node.driver.flush_state()
+            self._keeper.record(snapshot, lambda: self._recorded(snapshot))
         if self._busy or node.applied_index - self.last_index <= node.config.snapshot_count:
             return
         self._busy = True
@@ -70,8 +76,7 @@ class Snapshotting:
             node.ports.transition("warn", "failed to save snapshot", error=str(snapshot))
             return
         node.ports.transition("info", "saved snapshot", **{"snapshot-index": snapshot.index})
-        node.driver.flush_state()
-        self._keeper.record(snapshot, lambda: self._recorded(snapshot))
+        self._unrecorded = snapshot
 
     def _recorded(self, snapshot: Snapshot) -> None:
         node = self._node
