@@ -5,6 +5,7 @@ Only what the answer needs is imported: `--help` and `--version` come back at on
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ _log = logs.get()
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The whole command with the words after its name (default: the process's); the exit code."""
+    gc.disable()  # imports make little garbage; the member's loop turns it on again
     words = list(sys.argv[1:] if argv is None else argv)
     if not __debug__:
         print("etcd does not run without its assertions: leave out -O", file=sys.stderr)

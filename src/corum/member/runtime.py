@@ -227,9 +227,9 @@ class Runtime:
         node, router, transport = self.node, self.router, self.transport
         poll, dispatch, now_ns = transport.poll, router.dispatch, time.monotonic_ns
         if not self._embedded:
-            gc.collect()
-            gc.freeze()
+            gc.freeze()  # what was imported stays: no collection need look at it
             gc.set_threshold(GC_THRESHOLD, 50, 1000)
+            gc.enable()
         try:
             node.begin(now_ns())
             node.end()

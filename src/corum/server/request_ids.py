@@ -10,10 +10,10 @@ from typing import Final
 
 from corum.pb.wire import varint
 
-_LOW_BITS: Final = 14
+_LOW_BITS: Final = 7
 _LOW_MASK: Final = (1 << _LOW_BITS) - 1
-_LOW: Final = [bytes(((n & 0x7F) | 0x80, (n >> 7) | 0x80)) for n in range(1 << _LOW_BITS)]
-"""The first two varint bytes of an id, both with the continuation bit."""
+_LOW: Final = [bytes((n | 0x80,)) for n in range(1 << _LOW_BITS)]
+"""The first byte of an id's varint, with the continuation bit; the others change rarely."""
 
 
 class RequestIds:
@@ -32,5 +32,5 @@ class RequestIds:
         if high != self._high:
             self._high = high
             self._tail = tail = varint(high)
-            self._head = b"\xa2\x06" + bytes((3 + len(tail),)) + b"\x08"
+            self._head = b"\xa2\x06" + bytes((2 + len(tail),)) + b"\x08"
         return request, self._head + _LOW[request & _LOW_MASK] + self._tail
