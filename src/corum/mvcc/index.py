@@ -137,7 +137,11 @@ class Index:
         birth = record[BIRTH]
         start = birth + MAIN.pack(INVERT - revision)
         rows = self.history.range(start, birth + _BIRTH_END, 1)
-        return rows[0][1][:-8] if rows else None
+        # What took its place at or before `revision` can only be a tombstone that a compaction
+        # under way has removed already, older rows being next.
+        if not rows or rows[0][1][-8:] <= MAIN.pack(revision):
+            return None
+        return rows[0][1][:-8]
 
 
 def history_row(birth: bytes, stored: bytes, superseded: int) -> Row:
