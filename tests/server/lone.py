@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from corum.backend import schema
 from corum.backend.memory_backend import MemoryBackend, MemoryDisk
 from corum.member import boot
 from corum.member.memory_log import MemoryLog
@@ -13,6 +14,7 @@ from corum.server.node import Node, NodeConfig
 from corum.values import NS_PER_MS
 
 UNIX_NS = 1_700_000_000_000_000_000
+TURNS_MAX = 100
 PEER = "http://127.0.0.1:2380"
 
 
@@ -67,6 +69,7 @@ class Lone:
         self.log = log or MemoryLog()
         self.dice = self.secrets = random.Random(1)
         self.lines: list[str] = []
+        self.sent: list[Message] = []
         self.published_count = 0
         self.was_removed = False
         self.failure: BaseException | None = None
@@ -89,15 +92,18 @@ class Lone:
             self.turn(0)
 
     def turn(self, after_ms: int = 0, *calls: Callable[[], None]) -> None:
-        """Let time pass, make the calls, end the turn, let the workers work."""
+        """Let time pass, make the calls, end the turn; workers and loop go on until all is done."""
         self.now_ns += after_ms * NS_PER_MS
         self.node.begin(self.now_ns)
         for call in calls:
             call()
         self.node.end()
-        while self.jobs.run():
+        for _ in range(TURNS_MAX):
+            if not self.jobs.run() and self.node.wait_ms(self.now_ns):
+                return
             self.node.begin(self.now_ns)
             self.node.end()
+        raise AssertionError(f"still at work after {TURNS_MAX} turns")
 
     def propose(self, operation: int, request: Any) -> int:
         """Propose a request in a turn of its own; the call's number."""
@@ -105,6 +111,11 @@ class Lone:
         call, message = self._call, request.SerializeToString()
         self.turn(0, lambda: self.node.propose(operation, message, request, call))
         return call
+
+    def disk_index(self) -> int:
+        """The consistent index that a crash now would leave."""
+        found = MemoryBackend(self.disk).get(schema.META, schema.CONSISTENT_INDEX)
+        return schema.from_u64(found)
 
     # ---- ports
 
@@ -128,7 +139,7 @@ class Lone:
         return UNIX_NS + self.now_ns
 
     def send(self, messages: list[Message]) -> None:
-        assert not messages, "a lone member has nobody to write to"
+        self.sent += messages
 
     def fatal(self, message: str, error: BaseException) -> None:
         self.failure = error

@@ -9,13 +9,17 @@ forgotten.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from corum import v2store
 from corum.raft import Snapshot
+from corum.values import NS_PER_S
 
 if TYPE_CHECKING:
     from corum.server.node import Node
+
+RETRY_NS: Final = NS_PER_S
+"""After a snapshot that could not be saved; the log only grows meanwhile."""
 
 
 class SnapshotKeeper(Protocol):
@@ -37,6 +41,7 @@ class Snapshotting:
         self._node = node
         self._keeper = keeper
         self._busy = False
+        self._retry_at_ns = 0
         self._unrecorded: Snapshot | None = None
         """Its file is there; the log may be busy with a new segment just now."""
         self.last_index = node.raft_storage.snapshot().index
@@ -49,6 +54,8 @@ class Snapshotting:
             node.driver.flush_state()
             self._keeper.record(snapshot, lambda: self._recorded(snapshot))
         if self._busy or node.applied_index - self.last_index <= node.config.snapshot_count:
+            return
+        if node.now_ns < self._retry_at_ns:
             return
         self._busy = True
         index, term = node.applied_index, node.applied_term
@@ -73,6 +80,7 @@ class Snapshotting:
         node = self._node
         if not isinstance(snapshot, Snapshot):
             self._busy = False
+            self._retry_at_ns = node.now_ns + RETRY_NS
             node.ports.transition("warn", "failed to save snapshot", error=str(snapshot))
             return
         node.ports.transition("info", "saved snapshot", **{"snapshot-index": snapshot.index})
