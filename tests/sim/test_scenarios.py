@@ -195,6 +195,20 @@ def test_a_compaction_interrupted_by_a_crash_is_finished_after_it() -> None:
     assert old.text == errors.COMPACTED.text
 
 
+def test_a_compaction_under_way_brings_no_deleted_key_back_to_life() -> None:
+    scene = Scene(compaction_rows=1, compaction_pause_ns=20 * NS_PER_MS)
+    for number in range(5):
+        scene.put(b"k", b"%d" % number)
+    scene.ask("KV/DeleteRange", rpc.DeleteRangeRequest(key=b"k"))
+    revision = scene.put(b"other", b"").revision
+    scene.put(b"k", b"again")
+    scene.ask("KV/Compact", rpc.CompactionRequest(revision=revision))
+    while scene.member.node.store.compaction is not None:
+        read = scene.ask("KV/Range", rpc.RangeRequest(key=b"k", revision=revision))
+        assert not read.response.kvs, read.response
+        scene.wait(0.005)
+
+
 # ---- the judges must be able to find something
 
 

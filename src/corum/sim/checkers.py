@@ -45,6 +45,7 @@ class Attribution:
         self._operations = operations
         self._writers = {text: each for each in operations for text in _values(each.request)}
         self._owned: set[int] = set()
+        self._known_by = self._acknowledged()
         self._match(
             [
                 revision
@@ -52,6 +53,18 @@ class Attribution:
                 if not (self._by_value(revision) or self._by_answer(revision))
             ]
         )
+
+    def _acknowledged(self) -> list[int]:
+        """For each revision the ticket at which somebody knew of it, or of a later one."""
+        known = [FOREVER] * (self.history.revision + 2)
+        for revision, (ticket, _) in self._auditor.seen.items():
+            known[revision] = ticket
+        for each in self._operations:
+            if each.succeeded and each.revision < len(known):
+                known[each.revision] = min(known[each.revision], each.returned)
+        for revision in range(len(known) - 2, -1, -1):
+            known[revision] = min(known[revision], known[revision + 1])
+        return known
 
     def owns(self, operation: Operation) -> bool:
         """Did this request make a revision?"""
@@ -118,7 +131,7 @@ class Attribution:
                 (each.invoked, each)
                 for each in self._operations
                 if each.is_unknown
-                and each.invoked < self._auditor.seen[revision][0]
+                and each.invoked < self._known_by[revision]
                 and self._deletes(each, revision)
             ]
             lease = _lease_of(history, events[0].key, revision - 1)
