@@ -15,7 +15,14 @@ from corum import errors, process_metrics
 from corum._transport import Transport
 from corum.api import gateway, profiling, status
 from corum.api.gauges import measure, refresh
-from corum.api.http_rules import Answer, clean_path, cors_headers, host_refusal, not_found
+from corum.api.http_rules import (
+    Answer,
+    clean_path,
+    cors_headers,
+    host_refusal,
+    not_found,
+    text_answer,
+)
 from corum.api.router import Router
 from corum.api.v2.admin import Admin
 from corum.api.v2.forms import PREFIX as KEYS
@@ -27,6 +34,9 @@ from corum.versions import Emulated
 
 Headers = list[tuple[str, str]]
 
+
+NAME_IGNORED: Final = "CommonName of client sending a request against gateway will be ignored and not used as expected"
+"""What a client hears whose certificate would name a user in gRPC; the gateway knows tokens only."""
 
 NO_STORAGE: Final = {"storage_version": False}
 
@@ -111,7 +121,7 @@ class Front:
     def answer(self, call: int, answer: Answer) -> None:
         """A whole answer, with the headers that every one carries."""
         headers = [*answer.headers, *cors_headers(self._rules.cors, None)]
-        self._transport.http_reply(call, answer.status, headers, answer.body)
+        self._transport.http_reply(call, answer.status, canonical(headers), answer.body)
 
     def _status(self, call: int, verb: str, path: str, query: str) -> None:
         node, emulated = self._node, self._emulated
@@ -174,9 +184,13 @@ class Front:
         if refusal is not None:
             self.answer(call, refusal)
             return
+        node = self._node
+        if node.config.client_cert_auth and node.gate.enabled and peer.common_name:
+            self.answer(call, text_answer(400, NAME_IGNORED))
+            return
         method = gateway.find(path)
         assert method is not None
-        meta = (None, gateway.token(headers), None, None, 0, peer, None)
+        meta = (None, gateway.token(headers), None, None, 0, None, None)
         index = self._router.index[method.path]
         converter = _Call(call, method, self)
         try:
@@ -222,7 +236,7 @@ class Front:
         """The head of a streamed answer."""
         call.started = True
         headers = [*gateway.SUCCESS_HEADERS, *cors_headers(self._rules.cors, None)]
-        self._transport.http_start(call.call, 200, headers)
+        self._transport.http_start(call.call, 200, canonical(headers))
 
     def send(self, call: _Call, message: bytes) -> bool:
         """A line of a streamed answer; True when the client does not keep up."""

@@ -7,7 +7,7 @@ handlers of the port give back.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from corum.values import value
@@ -93,3 +93,8 @@ def hostname(host_header: str) -> str:
         return host_header[1:].partition("]")[0]
     host, colon, port = host_header.rpartition(":")
     return host if colon and port.isdigit() and ":" not in host else host_header
+
+
+def canonical(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Headers as Go spells them (`X-Etcd-Index`): there are clients that compare the letters."""
+    return [(name.title(), text) for name, text in headers]

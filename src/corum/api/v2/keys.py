@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, Protocol
 
 from corum import errors as grpc_errors
-from corum.api.http_rules import JSON, Answer, wrong_verb
+from corum.api.http_rules import JSON, Answer, canonical, wrong_verb
 from corum.api.v2 import forms
 from corum.server.node import Node
 from corum.v2store import KEYS_PREFIX, Event, V2Error, Waiter, errors
@@ -129,7 +129,7 @@ class Keys:
         )
         self._waiters[waiter] = call
         self._calls[call] = waiter
-        self._streams.http_start(call, 200, self._headers(waiter.start_index))
+        self._streams.http_start(call, 200, canonical(self._headers(waiter.start_index)))
         self.tell()
 
     def tell(self) -> None:
