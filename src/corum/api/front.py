@@ -17,6 +17,7 @@ from corum.api import gateway, profiling, status
 from corum.api.gauges import measure, refresh
 from corum.api.http_rules import (
     Answer,
+    canonical,
     clean_path,
     cors_headers,
     host_refusal,
@@ -35,8 +36,11 @@ from corum.versions import Emulated
 Headers = list[tuple[str, str]]
 
 
-NAME_IGNORED: Final = "CommonName of client sending a request against gateway will be ignored and not used as expected"
-"""What a client hears whose certificate would name a user in gRPC; the gateway knows tokens only."""
+NAME_IGNORED: Final = (
+    "CommonName of client sending a request against gateway will be ignored "
+    "and not used as expected"
+)
+"""To a client whose certificate would name its user by gRPC; the gateway looks at tokens only."""
 
 NO_STORAGE: Final = {"storage_version": False}
 
