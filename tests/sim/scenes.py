@@ -55,6 +55,13 @@ class Scene:
     def keep_alive(self, lease: int) -> Operation:
         return self.ask("Lease/LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=lease))
 
+    def disarm(self) -> None:
+        for alarm in self.ask("Maintenance/Alarm", rpc.AlarmRequest()).response.alarms:
+            request = rpc.AlarmRequest(
+                action=rpc.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm
+            )
+            assert self.ask("Maintenance/Alarm", request).succeeded
+
     def wait(self, seconds: float) -> None:
         self.world.run_for(int(seconds * NS_PER_S))
 

@@ -106,24 +106,28 @@ def test_a_full_backend_refuses_writes_and_loses_nothing() -> None:
     assert scene.put(b"k", b"refused").text == errors.NO_SPACE.text
     scene.member.disk.free()
     scene.wait(2)
-    alarm = scene.ask("Maintenance/Alarm", rpc.AlarmRequest()).response.alarms[0]
-    disarm = rpc.AlarmRequest(action=rpc.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=1)
-    assert scene.ask("Maintenance/Alarm", disarm).succeeded
+    scene.disarm()
     assert scene.get(b"k") == b"meanwhile"
     assert scene.put(b"k", b"after").succeeded
     scene.restart()
     assert scene.get(b"k") == b"after"
 
 
-def test_a_log_without_room_stops_the_member_and_it_comes_back_with_all_it_promised() -> None:
+def test_a_log_without_room_refuses_writes_and_goes_on_when_there_is_room() -> None:
     scene = Scene()
     scene.put(b"k", b"promised")
     scene.member.disk.fill(log=True)
-    assert scene.put(b"k", b"not promised").is_unknown
-    assert not scene.member.is_up
+    assert scene.put(b"k", b"nobody knows").is_unknown
+    assert not scene.put(b"k", b"refused").succeeded
     scene.member.disk.free()
-    scene.wait_for_leader()
-    assert scene.get(b"k") == b"promised"
+    scene.wait(3)
+    assert scene.get(b"k") == b"nobody knows"
+    scene.disarm()
+    assert scene.put(b"k", b"after").succeeded
+    scene.restart(power=True)
+    assert scene.get(b"k") == b"after"
+    assert scene.member.crashes == 1
+    scene.judge()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -61,6 +61,6 @@ def test_the_runs_reach_what_they_are_for() -> None:
         "log: synced by the short path",
         "log: synced\n",
         "job: after _DefragmentJob.run",
-        "fatal: [Errno 28]",
+        "error: no room",
     ):
         assert event in story, event

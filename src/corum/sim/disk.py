@@ -22,7 +22,7 @@ from corum.wal.replay import SegmentName
 from corum.wal.snapshot_files import decode_file, encode_file
 
 DIRECTORY: Final = Path("wal")
-NO_SPACE: Final = "no space left on device"
+NO_SPACE: Final = "No space left on device"
 
 
 class Segment:
