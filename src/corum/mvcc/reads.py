@@ -25,6 +25,7 @@ from corum.mvcc.index import (
 )
 from corum.mvcc.revision import (
     MAIN,
+    KeyValue,
     decode_kv,
     encode_kv,
     from_stored_key,
@@ -175,6 +176,14 @@ class ReadView:
         if record is None or record[DEAD]:
             return None
         return self.key.get(record[STORED])
+
+    def describe(self, key: bytes) -> KeyValue:
+        """The numbers of `key` now, without its value, from the index alone; zeros when absent."""
+        record = self.index.get(key)
+        if record is None or record[DEAD]:
+            return KeyValue(key)
+        main, _, _, _, create, version, lease, _, _ = RECORD.unpack(record)
+        return KeyValue(key, create, main, version, b"", lease)
 
     def kv_at(self, key: bytes, revision: int) -> bytes | None:
         """KeyValue of `key` as of `revision`; None when absent then, or compacted."""

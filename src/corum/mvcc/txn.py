@@ -35,6 +35,9 @@ TARGET_MOD: Final = 2
 TARGET_VALUE: Final = 3
 TARGET_LEASE: Final = 4
 
+ABSENT: Final = KeyValue(b"")
+"""What a key that does not exist is compared as."""
+
 _SORT_ORDERS: Final = frozenset(range(3))
 _SORT_TARGETS: Final = frozenset(range(5))
 
@@ -346,12 +349,14 @@ def choose(reads: ReadView, plan: Plan) -> list[bool]:
 def _holds(reads: ReadView, compare: CompareLike) -> bool:
     if compare.range_end:
         kvs = reads.range(compare.key, compare.range_end).kvs
+    elif compare.target != TARGET_VALUE:
+        return _compared(compare, reads.describe(compare.key))
     else:
         kv = reads.get(compare.key)
         kvs = [] if kv is None else [kv]
     if not kvs:
         # A missing value cannot be told from an empty one on the wire, so it is never equal.
-        return compare.target != TARGET_VALUE and _compared(compare, KeyValue(b""))
+        return compare.target != TARGET_VALUE and _compared(compare, ABSENT)
     return all(_compared(compare, decode_kv(kv)) for kv in kvs)
 
 
