@@ -231,8 +231,9 @@ def check_txn(request: TxnLike, ops_max: int) -> Plan:
     """
     plan = plan_of(request)
     _check_ops(plan, ops_max)
-    _check_writes(plan.success)
-    _check_writes(plan.failure)
+    for steps in (plan.success, plan.failure):
+        if len(steps) > 1 or (steps and steps[0][0] == TXN):  # one write alone collides with none
+            _check_writes(steps)
     return plan
 
 
@@ -276,14 +277,11 @@ class _Writes:
         self.puts.add(key)
 
 
-def _check_writes(steps: list[Step]) -> _Writes | None:
+def _check_writes(steps: list[Step]) -> _Writes:
     """No key may be put twice, or put and deleted, on any way through the operations.
 
     The two branches of a nested transaction exclude each other, so they may put the same key.
-    None when there is nothing that could collide: no nested transaction and less than two steps.
     """
-    if len(steps) < 2 and (not steps or steps[0][0] == RANGE):
-        return None
     writes = _Writes()
     for kind, asked in steps:
         if kind == DELETE:
@@ -292,8 +290,8 @@ def _check_writes(steps: list[Step]) -> _Writes | None:
             writes.deletes.append((asked.key, asked.range_end or asked.key + b"\0"))
     for kind, asked in steps:
         if kind == TXN:
-            then = _check_writes(asked.success) or _Writes()
-            otherwise = _check_writes(asked.failure) or _Writes()
+            then = _check_writes(asked.success)
+            otherwise = _check_writes(asked.failure)
             for key in then.puts:
                 writes.add_put(key)
             for key in otherwise.puts:
