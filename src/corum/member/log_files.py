@@ -69,6 +69,8 @@ class LogFiles:
         self.full: Callable[[str | None], None] = lambda error: None
         """Told when the disk is full (the error) and when it is not any more (None)."""
         self._full = False
+        self._stuck_cut: Any = None
+        self._later: list[Callable[[], None]] = []
         self._under_way: dict[int, Write] = {}
         self._retry_ns = 0
         self._housekeep()
@@ -123,7 +125,7 @@ class LogFiles:
     def record(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
         """Note the snapshot in the log, then give up segments that only hold older entries."""
         if not self.ready:
-            self._jobs.start(lambda: None, lambda _: self.record(snapshot, done))
+            self._later.append(lambda: self.record(snapshot, done))
             return
         self._token += 1
         self._recording[self._token] = (snapshot.index, done)
@@ -141,9 +143,7 @@ class LogFiles:
                 self._stuck(token, write, error)
             return False
         self.fsync.observe_ns(took_ns)
-        if self._full and not self._failed:
-            self._full = False
-            self.full(None)
+        self._has_room()
         recorded = self._recording.pop(token, None)
         if recorded is not None:
             self.wal.release_to(recorded[0])
@@ -160,13 +160,27 @@ class LogFiles:
 
     def retry(self, now_ns: int) -> None:
         """Every second while the disk is full: try again, in order."""
-        if not self._failed or self._in_flight or now_ns < self._retry_ns:
+        if not self._full or self._in_flight or now_ns < self._retry_ns:
             return
         self._retry_ns = now_ns + RETRY_NS
+        if self._stuck_cut is not None:
+            cut, self._stuck_cut = self._stuck_cut, None
+            self._jobs.start_urgent(cut.run, lambda result: self._cut_done(cut, result))
+            return
         again, self._failed = self._failed, {}
         self._writer.clear_error()
         for token, write in again.items():
             self._submit(token, write)
+
+    def _has_room(self) -> None:
+        """Something was written: go on with what waited for that."""
+        if self._full and not self._failed:
+            self._full = False
+            self.full(None)
+        if self.ready and self._later:
+            later, self._later = self._later, []
+            for go_on in later:
+                go_on()
 
     def _maybe_cut(self) -> None:
         if self.wal.housekeeping_due:
@@ -178,14 +192,17 @@ class LogFiles:
 
     def _cut_done(self, cut: Any, result: object) -> None:
         if isinstance(result, OSError) and result.errno == errno.ENOSPC:
-            self.full(str(result))
-            self._jobs.start_urgent(cut.run, lambda again: self._cut_done(cut, again))
+            self._stuck_cut = cut
+            if not self._full:
+                self._full = True
+                self.full(str(result))
             return
         if isinstance(result, BaseException):
             self._fatal("failed to cut the log", result)
             return
         self.wal.finish_cut(cut)
         self._cutting = False
+        self._has_room()
         self._housekeep()
 
     def _housekeep(self) -> None:
