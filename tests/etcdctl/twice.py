@@ -156,6 +156,8 @@ def _masked(text: str, known: dict[str, str]) -> str:
             text = text.replace(str(int(value, 16)), f"<{name}>")
     for pattern, replacement in MASKS:
         text = re.sub(pattern, replacement, text)
+    if "<new>, unstarted" in text:  # members stand in the order of ids, of which one is chance
+        text = "\n".join(sorted(text.split("\n")))
     return text
 
 
