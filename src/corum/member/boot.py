@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from corum.backend import schema
 from corum.backend.backend import Backend
+from corum.member import received
 from corum.membership import bootstrap
 from corum.membership.members import Members
 from corum.pb import etcdserver, raftpb
@@ -77,6 +78,12 @@ def create(data: DataDir, first: bootstrap.FirstList, segment_bytes: int = SEGME
     return Booted(booted.members, booted.storage, wal, True)
 
 
+def join(data: DataDir, first: bootstrap.FirstList, segment_bytes: int = SEGMENT_BYTES) -> Booted:
+    """A new member of a cluster that runs already: an empty log, which the leader will fill."""
+    wal = Wal.create(data.wal, metadata(first.local, first.cluster), segment_bytes=segment_bytes)
+    return Booted(Members(first.cluster, first.local), MemoryStorage(), wal, True)
+
+
 def in_memory(first: bootstrap.FirstList) -> Booted:
     """A new member without a log on disk."""
     state, entries = first_entries(first)
@@ -91,7 +98,10 @@ def restart(data: DataDir, backend: Backend, segment_bytes: int = SEGMENT_BYTES)
 
     Raises WalError (damaged, missing or locked files), BackendError.
     """
-    snapshot = SnapshotFiles(data.snap).newest(valid_snapshots(data.wal))
+    files = SnapshotFiles(data.snap)
+    snapshot = files.newest(valid_snapshots(data.wal))
+    if snapshot is not None and snapshot.index > received.consistent_index(backend):
+        received.take_over(files.database_path(snapshot.index), backend, snapshot)
     start = WalSnapshot(snapshot.index, snapshot.term) if snapshot else WalSnapshot()
     try:
         wal = Wal.open(data.wal, start, segment_bytes=segment_bytes)

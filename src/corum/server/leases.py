@@ -20,8 +20,20 @@ REVOKES_PER_CHECK: Final = 500
 CHECKPOINTS_PER_CHECK: Final = 1_000
 
 
+class Leader(Protocol):
+    """Who asks the leader for what only it knows (`forwarding`)."""
+
+    def renew(
+        self, lease: LeaseId, done: Callable[[int], None], failed: Callable[[BaseException], None]
+    ) -> None: ...
+    def time_to_live(self, request: Any, done: Callable[[Any], None]) -> None: ...
+
+
 class Proposer(Protocol):
     """What this room needs of the node."""
+
+    @property
+    def forwarding(self) -> Leader: ...
 
     def propose_own(self, op: int, message: bytes, request: Any) -> None:
         """Propose something nobody waits for."""
@@ -61,7 +73,7 @@ class Leases:
     ) -> None:
         """Renew on the primary; `done(ttl in seconds)`, 0 for a lease that is not there."""
         if not self.primary:
-            failed(errors.NO_LEADER())
+            self._proposer.forwarding.renew(lease, done, failed)
             return
         try:
             ttl_s = self.lessor.renew(lease, self.now_ns)
@@ -74,7 +86,7 @@ class Leases:
     def time_to_live(self, request: Any, done: Callable[[Any], None]) -> None:
         """A LeaseTimeToLiveResponse without header, or the error."""
         if not self.primary:
-            done(errors.NO_LEADER())
+            self._proposer.forwarding.time_to_live(request, done)
             return
         lease = LeaseId(request.ID)
         response = rpc.LeaseTimeToLiveResponse(ID=lease)
