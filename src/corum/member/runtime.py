@@ -32,6 +32,7 @@ from corum.member.log_files import LogFiles
 from corum.member.memory_log import MemoryLog
 from corum.member.received import Received
 from corum.member.settings import Settings
+from corum.membership.bootstrap import BootstrapError
 from corum.membership.members import Member
 from corum.raft import Config as RaftConfig
 from corum.raft import Message, RawNode, Snapshot
@@ -44,7 +45,11 @@ if TYPE_CHECKING:
 
 EVENTS_MAX: Final = 4_096
 GC_THRESHOLD: Final = 100_000
+REMOVED_NS: Final = 1_000 * NS_PER_MS
+"""A member that was removed stays so long, to tell others and to answer."""
 PURGE_NS: Final = 30_000 * NS_PER_MS
+
+REMOVED: Final = "the member has been permanently removed from the cluster"
 
 Say = Callable[..., None]
 """`say(level, message, **fields)`: a line for operators."""
@@ -63,6 +68,7 @@ class Runtime:
         self._stop_wanted = False
         self.failure: BaseException | None = None
         self.was_removed = False
+        self._stop_ns = 0
         self._peers: Peers | None = None
         self._received: Any = None
         self._others: tuple[Member, ...] = ()
@@ -176,6 +182,8 @@ class Runtime:
         else:
             booted = boot.create(data, first)
         assert booted.wal is not None
+        if booted.members.local in booted.members.removed:
+            raise BootstrapError(REMOVED)
         self.log = LogFiles(
             booted.wal,
             SnapshotFiles(data.snap),
@@ -230,9 +238,10 @@ class Runtime:
 
     def removed(self) -> None:
         """This member was removed: leave."""
-        self._say("warn", "the member has been permanently removed from the cluster")
+        self._say("warn", REMOVED)
         self.was_removed = True
-        self.stop()
+        self._stop_ns = self.node.now_ns + REMOVED_NS
+        self._next_purge_ns = min(self._next_purge_ns, self._stop_ns)
 
     def bug(self, where: str, error: Exception) -> None:
         """A handler failed unexpectedly: worth a line, not worth the member."""
@@ -334,6 +343,8 @@ class Runtime:
             node.end()
 
     def _purge(self) -> None:
+        if self.was_removed and self.node.now_ns >= self._stop_ns:
+            self._stop_wanted = True
         self._next_purge_ns = self.node.now_ns + PURGE_NS
         settings = self.settings
         if settings.data_dir is None:
@@ -352,8 +363,22 @@ class Runtime:
 
     def stop(self) -> None:
         """From any thread: end the loop after the turn it is in."""
+        self.transport.post((self._leave, None))
+
+    def _leave(self, _: object) -> None:
+        """Hand over to another member first, if there is one; its followers need not wait."""
+        successor = self.node.handover.successor()
+        if not successor or self._leaving:
+            self._stop_wanted = True
+            return
+        self._leaving = True
+        self._say("info", "leadership transfer starting", **{"transferee": f"{successor:x}"})
+        self.node.handover.start(successor, self._handed_over)
+
+    def _handed_over(self, error: BaseException | None) -> None:
+        if error is not None:
+            self._say("warn", "leadership transfer failed", error=str(error))
         self._stop_wanted = True
-        self.transport.post((_nothing, None))
 
     def _shut_down(self) -> None:
         """Answer who waits, put on the disk what is known, close everything."""
