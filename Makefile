@@ -19,7 +19,10 @@ help: ## this list
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release -q
 	@touch $@
 
+# Byte code too: a daemon that compiles itself at each start takes three times as long to be ready,
+# and where PYTHONDONTWRITEBYTECODE is set, it would.
 build: .venv/.built ## everything into .venv
+	@$(BIN)/python -m compileall -q src
 
 run: build ## start a member on 127.0.0.1:2379 / 2380, data in default.etcd
 	@exec $(BIN)/etcd
@@ -49,6 +52,9 @@ bench: build .build/.go ## Go etcd and ours side by side (needs Go); BENCH="--qu
 profile: build .build/.go ## CPU per put by stage; PROFILE="'-load txn'" for another load
 	@$(BIN)/python benchmarks/profile_put.py $(PROFILE)
 
+sim: build ## the simulator over many seeds; SEEDS=1-1000
+	@$(BIN)/python -m corum.sim --seeds $(or $(SEEDS),1-200)
+
 compat: build ## the long differential and process tests
 	@$(BIN)/python -m pytest tests/compat tests/process tests/acceptance --long
 
@@ -58,4 +64,4 @@ wheel: .venv/.deps ## one wheel that installs where there is no Rust
 clean: ## forget what was built
 	rm -rf .venv rust/target dist
 
-.PHONY: help build run lint test bench compat profile wheel clean
+.PHONY: help build run lint test bench sim compat profile wheel clean

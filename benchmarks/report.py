@@ -159,6 +159,11 @@ def write(page: Path, data: dict[str, Any]) -> None:
         "(`benchmarks/go/loadgen`), on the same cores.",
         f"Figures are medians of {rounds} round{'s' * (rounds != 1)}; "
         "CPU is the server's user and system time per request, children included.",
+        *(
+            ["**A quick look only: one short round with small data; not the figures to judge by.**"]
+            if data.get("quick")
+            else []
+        ),
         "",
         f"Machine: {machine['cpu']}, {machine['memory']} memory, Linux {machine['kernel']}, "
         f"Python {machine['python']}; {machine['date']}.",

@@ -11,6 +11,7 @@ Figures are kept in a JSON file, and docs/benchmarks.md with its plots is writte
 import argparse
 import fnmatch
 import json
+import os
 import platform
 import sys
 import time
@@ -40,8 +41,6 @@ def machine() -> dict[str, str]:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemTotal"):
             memory = f"{int(line.split()[1]) / 1024**2:.0f} GiB"
-    import os
-
     return {
         "cpu": f"{cpu}, {os.cpu_count()} cores",
         "memory": memory,
@@ -106,14 +105,20 @@ def run(options: argparse.Namespace, results: Results) -> None:
                     say(done, total, program.name, load, figures)
                     if not isinstance(figures, str):
                         results[load.name][program.name].append(figures)
-                save(options.data, contestants, results)
+                save(options, contestants, results)
 
 
-def save(file: Path, contestants: list[servers.Program], results: Results) -> None:
+def save(options: argparse.Namespace, contestants: list[servers.Program], results: Results) -> None:
+    file: Path = options.data
     versions = {program.name: program.version() for program in contestants}
     known = json.loads(file.read_text())["versions"] if file.exists() else {}
     file.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": machine(), "versions": known | versions, "results": results}
+    content = {
+        "machine": machine(),
+        "quick": options.quick,
+        "versions": known | versions,
+        "results": results,
+    }
     file.write_text(json.dumps(content, indent=1) + "\n")
 
 

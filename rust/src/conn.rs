@@ -206,6 +206,9 @@ impl Conn {
         state.input = kept;
         if next == Next::Close && state.phase == Phase::Open {
             state.phase = Phase::Closing;
+            if let Protocol::H2(server) = &mut state.protocol {
+                server.gone(core); // its calls need not wait until the socket is closed
+            }
         }
     }
 

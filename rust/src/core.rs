@@ -81,6 +81,8 @@ pub struct Core {
     pub scratch: RefCell<Vec<u8>>,
     pub cipher_scratch: RefCell<Vec<u8>>,
     pub ticker: Notify,
+    /// The ticker sleeps longer than a tick: wake it for what is due within one.
+    pub ticks_slowly: Cell<bool>,
     pub stop: Notify,
     /// When the drain that was asked for is over.
     pub draining: Cell<Option<Instant>>,
@@ -108,6 +110,7 @@ impl Core {
             scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
             cipher_scratch: RefCell::new(vec![0; SCRATCH_BYTES / 2]),
             ticker: Notify::new(),
+            ticks_slowly: Cell::new(true),
             stop: Notify::new(),
             draining: Cell::new(None),
             drained: Cell::new(false),
@@ -203,13 +206,19 @@ impl Core {
         let now_ms = self.now_ms();
         let timeout_ms = timeout_ns.div_ceil(1_000_000);
         self.calls.borrow_mut().set_deadline(call, now_ms.saturating_add(timeout_ms), now_ms);
-        self.ticker.notify_one();
+        self.tick_soon();
     }
 
     /// Acknowledgements may wait for the answer that is being computed: at most one tick.
     pub fn flush_later(&self, conn: &Rc<Conn>) {
         self.lazy.borrow_mut().push(Rc::clone(conn));
-        self.ticker.notify_one();
+        self.tick_soon();
+    }
+
+    fn tick_soon(&self) {
+        if self.ticks_slowly.replace(false) {
+            self.ticker.notify_one();
+        }
     }
 
     /// How long the ticker may sleep: None while there is nothing to watch.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -144,6 +144,9 @@ impl Listener {
         if std::mem::replace(&mut *lock(&self.closed), true) {
             return;
         }
+        if self.shared.closed.load(SeqCst) {
+            return self.remove_path(); // the runtime has closed its sockets
+        }
         let (done, wait) = mpsc::channel();
         let id = self.id;
         self.shared.run(move |core| {
@@ -156,17 +159,22 @@ impl Listener {
                 let _ = done.send(());
             });
         });
-        // A transport that is gone has closed its sockets.
         py.detach(move || {
             let _ = wait.recv_timeout(Duration::from_secs(5));
         });
-        if let Some(path) = &self.unix_path {
-            let _ = std::fs::remove_file(path);
-        }
+        self.remove_path();
     }
 
     fn __repr__(&self) -> String {
         format!("Listener({:?})", self.address)
+    }
+}
+
+impl Listener {
+    fn remove_path(&self) {
+        if let Some(path) = &self.unix_path {
+            let _ = std::fs::remove_file(path); // somebody else may have cleaned up
+        }
     }
 }
 

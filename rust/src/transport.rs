@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyBytes, PyDict, PyList, PySequence, PyTuple};
 use tokio::sync::Notify;
 
-use crate::calls::{CLIENT, Flows};
+use crate::calls::{CLIENT, Flows, TICK_MS};
 use crate::channel::{self, ChannelSettings};
 use crate::core::{Core, Shared, Stats, count};
 use crate::errors;
@@ -57,11 +57,19 @@ async fn flush_events(core: Rc<Core>) {
 
 async fn tick(core: Rc<Core>) {
     loop {
-        match core.tick_ms() {
-            None => core.ticker.notified().await,
-            Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        let woken = std::pin::pin!(core.ticker.notified());
+        let interval = core.tick_ms();
+        core.ticks_slowly.set(interval.is_none_or(|ms| ms > TICK_MS));
+        let over = match interval {
+            None => {
+                woken.await;
+                false
+            }
+            Some(ms) => tokio::time::timeout(Duration::from_millis(ms), woken).await.is_err(),
+        };
+        if over {
+            core.tick();
         }
-        core.tick();
     }
 }
 

@@ -1,8 +1,8 @@
 """THE table of errors that clients see: name, gRPC code, etcd's exact text.
 
 Clients match on the texts, so they are API. A *kind* is a subclass of `EtcdError`: `raise
-errors.COMPACTED()`, `except errors.COMPACTED`, `errors.COMPACTED.text`. Kinds carry etcd's own names
-(ErrGRPCCompacted). What has no row here (an internal error's text) travels as
+errors.COMPACTED()`, `except errors.COMPACTED`, `errors.COMPACTED.text`. Kinds carry etcd's own
+names (ErrGRPCCompacted). What has no row here (an internal error's text) travels as
 `EtcdError(errors.UNKNOWN, text)`. `by_text` finds the kind of a text that came from a server.
 
 Source: etcd api/v3rpc/rpctypes, 3.3 to 3.7; where the code changed between versions, the newest.

@@ -2,6 +2,7 @@
 
 import pytest
 
+from corum import errors
 from corum.client import balancer, retry
 from corum.client.balancer import Balancer
 from corum.client.errors import (
@@ -10,6 +11,7 @@ from corum.client.errors import (
     NotFound,
     Unavailable,
     WatchCanceled,
+    compacted,
     from_status,
 )
 from corum.client.lease_clock import LeaseClock
@@ -184,6 +186,18 @@ def test_exceptions_by_code(
 ) -> None:
     """One class per gRPC code; timeouts and connections are also what Python calls them."""
     error = from_status(code, text)
-    assert type(error) is kind
+    assert isinstance(error, kind)
     assert isinstance(error, builtin)
     assert (error.code, error.text) == (code, text)
+
+
+def test_errors_have_etcds_names_too() -> None:
+    """The same exception by its gRPC code and by what etcd calls it."""
+    with pytest.raises(errors.LEASE_NOT_FOUND):
+        raise from_status(5, "etcdserver: requested lease not found")
+    with pytest.raises(errors.COMPACTED):
+        raise compacted(7)
+    assert not isinstance(from_status(5, "etcdserver: member not found"), errors.LEASE_NOT_FOUND)
+    assert from_status(2, "something else").go_text() == (
+        "rpc error: code = Unknown desc = something else"
+    )

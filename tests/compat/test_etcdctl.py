@@ -131,15 +131,15 @@ SCRIPTS: dict[str, Script] = {
         Line("txn -w fields", "\nget y\ndel y\n\n\n"),
         Line("txn -i", 'ver("a") = "0"\n\nput z 1\n\nput z 2\n\n'),
     ],
-    "lease": [
+    "lease": [  # one key while keys are listed: Go lists several in any order
         "lease grant 300",
         "put l1 x --lease={lease}",
-        "put l2 x --lease={lease}",
         "get l1 -w fields",
         "lease timetolive {lease}",
         "lease timetolive {lease} --keys",
         "lease timetolive {lease} --keys -w json",
         "lease timetolive {lease} --keys -w fields",
+        "put l2 x --lease={lease}",
         "lease timetolive 1234",
         "lease list",
         "lease list -w json",

@@ -42,8 +42,6 @@ REQUESTS: dict[str, list[Request]] = {
         post("/v3/kv/range", {"key": A, "keys_only": True, "serializable": True}),
         post("/v3/kv/range", {"key": A, "count_only": True}),
         post("/v3/kv/range", {"key": b64("missing")}),
-        post("/v3beta/kv/range", {"key": A}),
-        post("/v3alpha/kv/range", {"key": A}),
     ],
     "delete": [
         post("/v3/kv/put", {"key": A, "value": b64("1")}),
@@ -91,7 +89,6 @@ REQUESTS: dict[str, list[Request]] = {
         post("/v3/kv/put", {"key": A, "lease": 12345}),
         post("/v3/cluster/member/remove", {"ID": 12345}),
         post("/v3/maintenance/transfer-leadership", {"targetID": 12345}),
-        post("/v3/auth/enable", {}),
     ],
     "nonsense": [
         ("GET", "/v3/kv/range", None),
@@ -102,7 +99,6 @@ REQUESTS: dict[str, list[Request]] = {
     "the rest": [
         post("/v3/maintenance/alarm", {}),
         post("/v3/maintenance/defragment", {}),
-        post("/v3/auth/status", {}),
         ("GET", "/health", None),
         ("GET", "/version", None),
         ("HEAD", "/version", None),

@@ -12,11 +12,12 @@ from process.load import Ledger, Writers, check
 
 pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(300)]
 
+ROUNDS = 20
 WRITES_BEFORE_KILL_MAX = 600
 LOAD_TIMEOUT_S = 10.0
 
 
-def test_kill_under_load(our_program: servers.Program, tmp_path: Path, long: bool) -> None:
+def test_kill_under_load(our_program: servers.Program, tmp_path: Path) -> None:
     """In every round the server dies in the middle of writes and comes back with all of them.
 
     A small --snapshot-count makes snapshots and log truncation part of what is interrupted.
@@ -25,7 +26,7 @@ def test_kill_under_load(our_program: servers.Program, tmp_path: Path, long: boo
     ledgers: list[Ledger] = []
     server = servers.Server(our_program, tmp_path / "server", ["--snapshot-count=500"])
     try:
-        for round_number in range(20 if long else 6):
+        for round_number in range(ROUNDS):
             server.start()
             if ledgers:
                 with Client(server.endpoint) as client:

@@ -113,6 +113,64 @@ def test_wrong_bytes(server: servers.Server, name: str) -> None:
     assert resident_kib(server.pid) - before < GROWTH_MAX_KIB
 
 
+def literal(name: str, value: str) -> bytes:
+    """A header field without compression (RFC 7541 §6.2.2)."""
+    parts = [name.encode(), value.encode()]
+    return b"\x00" + b"".join(bytes([len(part)]) + part for part in parts)
+
+
+def read_frame(wire: socket.socket) -> tuple[int, int, bytes]:
+    """Type, flags and payload of the next frame."""
+    head = read_exactly(wire, 9)
+    return head[3], head[4], read_exactly(wire, int.from_bytes(head[:3], "big"))
+
+
+def read_exactly(wire: socket.socket, size: int) -> bytes:
+    got = bytearray()
+    while len(got) < size:
+        piece = wire.recv(size - len(got))
+        assert piece, "the server hung up"
+        got += piece
+    return bytes(got)
+
+
+def test_pings_of_a_client_that_measures_bandwidth(server: servers.Server) -> None:
+    """Go's client pings while a large answer streams in; that is not too many pings."""
+    with Client(server.endpoint) as client:
+        for number in range(8):
+            client.call("KV/Put", put(f"large{number}", b"x" * 250_000))
+    request = get("large", "largf").SerializeToString()
+    headers = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/etcdserverpb.KV/Range"),
+        (":authority", "x"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ]
+    block = b"".join(literal(name, value) for name, value in headers)
+    message = b"\x00" + struct.pack(">I", len(request)) + request
+    seen, waiting = 0, False  # for the answer to a ping: there is never more than one
+    with socket.create_connection(("127.0.0.1", server.client_port), 2) as wire:
+        wire.settimeout(5)
+        wire.sendall(H2 + frame(1, 4, 1, block) + frame(0, 1, 1, message))
+        while True:
+            kind, flags, payload = read_frame(wire)
+            assert kind != 7, f"GOAWAY {payload!r} after {seen} bytes"
+            if kind == 0:
+                seen += len(payload)
+                more = struct.pack(">I", max(len(payload), 1))
+                wire.sendall(frame(8, 0, 0, more) + frame(8, 0, 1, more))
+                if not waiting:
+                    wire.sendall(frame(6, 0, 0, b"bandwdth"))
+                    waiting = True
+            if kind == 6 and flags & 1:
+                waiting = False
+            if kind in (0, 1) and flags & 1:
+                break
+    assert seen > 2_000_000
+
+
 def test_random_bytes(server: servers.Server) -> None:
     """The same for bytes nobody thought of, also behind a valid beginning."""
     dice = random.Random(1)

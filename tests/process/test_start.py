@@ -66,7 +66,6 @@ REFUSED_FLAGS = {
     "a client URL with a path": ["--listen-client-urls=http://127.0.0.1:1/x"],
     "an unknown cluster state": ["--initial-cluster-state=odd"],
     "an unknown logger": ["--logger=odd"],
-    "an unknown log level": ["--log-level=odd"],
     "an election shorter than five heartbeats": ["--election-timeout=200"],
     "an election that takes an hour": ["--election-timeout=3600000"],
     "a config file that is not there": ["--config-file=/nonexistent/file.yml"],

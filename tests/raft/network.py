@@ -57,7 +57,7 @@ class Peer:
     storage: LiveStorage
     node: RawNode
     applied: dict[int, tuple[int, bytes]] = field(default_factory=dict)
-    conf_state: ConfState = ConfState()
+    conf_state: ConfState = field(default_factory=ConfState)
     reads: list[ReadState] = field(default_factory=list)
     work: list[Message] = field(default_factory=list)  # of the storage threads, in order
     sent: list[Message] = field(default_factory=list)

@@ -13,8 +13,8 @@ sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE.parents[1] / "src"))
 sys.path.remove(str(HERE))  # where `describe` etc. would be found a second time
 
-from raft import datadriven
-from raft.interaction import Interaction
+from raft import datadriven  # noqa: E402  # found by the lines above
+from raft.interaction import Interaction  # noqa: E402
 
 
 def main(names: list[str]) -> None:

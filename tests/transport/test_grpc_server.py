@@ -119,15 +119,6 @@ def test_cancel(server: EchoServer, channel: grpc.Channel) -> None:
     assert server.wait_for(transport.CANCELLED) == [(transport.CANCELLED, unary[1], 1)]
 
 
-def test_disconnect_cancels_streams(server: EchoServer, address: str) -> None:
-    """A connection that breaks cancels its open calls."""
-    channel = grpc.insecure_channel(address)
-    stream = channel.stream_stream("/test.Echo/Chat")(iter([b"x"]))
-    assert next(stream) == b"x"
-    channel.close()
-    server.wait_for(transport.STREAM_OPEN)
-
-
 def test_gzip_both_ways(address: str) -> None:
     """Compressed requests are understood and answered compressed."""
     with grpc.insecure_channel(address, compression=grpc.Compression.Gzip) as channel:

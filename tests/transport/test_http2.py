@@ -38,6 +38,7 @@ class Wire:
     def __init__(self, address: str) -> None:
         host, port = address.split(":")
         self.socket = socket.create_connection((host, int(port)), timeout=10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         self.send(SETTINGS, 0, 0, b"")
         self.buffer = b""
@@ -87,13 +88,26 @@ def connect(start_server: Callable[..., EchoServer]) -> Iterator[Connect]:
 
 
 def test_ping_is_answered(connect: Connect) -> None:
-    """A PING comes back at once, also while a call is open and nothing else is to be sent."""
+    """A PING comes back, also while a call is open whose answer could have carried it."""
     _, wire = connect()
     wire.send(PING, 0, 0, b"12345678")
     assert wire.next(PING) == (PING, ACK, 0, b"12345678")
     wire.call(1, b"/test.Echo/Never")
     wire.send(PING, 0, 0, b"abcdefgh")
     assert wire.next(PING) == (PING, ACK, 0, b"abcdefgh")
+
+
+def test_disconnect_cancels(connect: Connect) -> None:
+    """A connection that breaks cancels each of its open calls, unary or stream, once."""
+    server, wire = connect()
+    wire.call(1, b"/test.Echo/Never")
+    wire.send(HEADERS, END_HEADERS, 3, request_block(b"/test.Echo/Chat"))
+    opened = {server.wait_for(transport.UNARY)[0][1], server.wait_for(transport.STREAM_OPEN)[0][1]}
+    wire.socket.close()
+    cancelled = server.wait_for(transport.CANCELLED, 2)
+    assert {event[1] for event in cancelled} == opened
+    assert {event[2] for event in cancelled} == {1}
+    assert server.transport.stats()["calls"] == 0
 
 
 def test_too_many_pings(connect: Connect) -> None:

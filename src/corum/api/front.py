@@ -7,14 +7,14 @@ hands the answers to a `_Call` here, which turns them into JSON.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, replace
 from typing import Any, Final
 
 from corum import errors, process_metrics
 from corum._transport import Transport
 from corum.api import gateway, profiling, status
-from corum.api.gauges import measure
+from corum.api.gauges import measure, refresh
 from corum.api.http_rules import Answer, clean_path, cors_headers, host_refusal, not_found
 from corum.api.router import Router
 from corum.api.v2.admin import Admin
@@ -40,6 +40,8 @@ class Rules:
     gateway: bool = True
     pprof: bool = False
     v2: bool = True
+    features: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    """State of every feature gate, for the metrics."""
     storage_version: bool = False
     """/version names the storage version as etcd from 3.6 on; many clients break on it, so only
     when a version to emulate was asked for."""
@@ -64,7 +66,7 @@ class Front:
         self._rules = rules
         self.keys = Keys(node, self, transport)
         self._admin = Admin(node, self)
-        measure(router.metrics, node, router, emulated)
+        measure(router.metrics, node, emulated, rules.features)
         router.http = self.request
         router.http_closed = self._closed
         router.http_writable = self.keys.writable
@@ -129,6 +131,7 @@ class Front:
             shape = emulated if self._rules.storage_version else replace(emulated, **NO_STORAGE)
             self.answer(call, status.version(verb, shape, found, found))
         elif path == "/metrics":
+            refresh(self._router.metrics, node, self._router)
             page = status.metrics_page(self._router.metrics, process_metrics.lines)
             self.answer(call, page)
         elif path == "/debug/vars":
@@ -244,6 +247,10 @@ class _Probe:
 
     def __init__(self, then: Callable[[str | None], None]) -> None:
         self.then = then
+
+    def fail(self, error: errors.EtcdError) -> None:
+        """It could not be served."""
+        self.then(error.text)
 
 
 class _Call:

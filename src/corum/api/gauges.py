@@ -5,21 +5,39 @@ Histograms of the log and the backend are fed by the runtime, a batch at a time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from corum.api.router import Router
 from corum.metrics import Metrics
 from corum.server.node import Node
-from corum.server.operations import COMPACTION, DELETE_RANGE, PUT, RANGE, TXN
+from corum.server.operations import DELETE_RANGE, NAMES, PUT, RANGE, TXN
 from corum.versions import Emulated, go_version
 
+_V2_READS = {"gets": "get"}
+_V2_WRITES = {
+    "sets": "set",
+    "create": "create",
+    "update": "update",
+    "delete": "delete",
+    "compareAndSwap": "compareAndSwap",
+    "compareAndDelete": "compareAndDelete",
+}
 _ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
 
 
-def measure(metrics: Metrics, node: Node, router: Router, emulated: Emulated) -> None:
+def measure(metrics: Metrics, node: Node, emulated: Emulated, features: Mapping[str, bool]) -> None:
     """Tie every metric that a node can answer to where it is kept."""
     _server(metrics, node, emulated)
     _mvcc(metrics, node)
     _leases(metrics, node)
-    metrics.registry.collect(lambda: _refresh(metrics, node, router, emulated))
+    applied = metrics.server.apply_duration_seconds
+
+    def observe(operation: int, took_ns: int, times: int) -> None:
+        applied.labels("v3", NAMES[operation], "true").observe_ns(took_ns, times)
+
+    node.applier.observe = observe
+    for name, on in features.items():
+        metrics.server.feature_enabled.labels(name, "").set(float(on))
 
 
 def _server(metrics: Metrics, node: Node, emulated: Emulated) -> None:
@@ -61,15 +79,13 @@ def _mvcc(metrics: Metrics, node: Node) -> None:
 
 
 def _leases(metrics: Metrics, node: Node) -> None:
-    counts = node.applier.counts
     metrics.leases.granted_total.source = lambda: node.applier.granted_total
     metrics.leases.revoked_total.source = lambda: node.applier.revoked_total
     metrics.leases.renewed_total.source = lambda: node.leases.renewed_total
-    assert COMPACTION in counts
 
 
-def _refresh(metrics: Metrics, node: Node, router: Router, emulated: Emulated) -> list[str]:
-    """Families whose children come and go; adds no lines of its own."""
+def refresh(metrics: Metrics, node: Node, router: Router) -> None:
+    """Families whose children come and go, just before they are shown."""
     server = metrics.server
     server.alarms.clear()
     for member, alarm in node.alarms.get(0, 0):
@@ -80,4 +96,12 @@ def _refresh(metrics: Metrics, node: Node, router: Router, emulated: Emulated) -
         server.cluster_version.labels(minor).set(1)
     for version, count in router.versions.items():
         server.client_requests_total.labels("unary", version or "unknown").value = count
-    return []
+    counts = node.v2.store.stats.counts
+    for name, action in _V2_READS.items():
+        metrics.v2.reads_total.labels(action).value = counts[name + "Success"]
+        metrics.v2.reads_failed_total.labels(action).value = counts[name + "Fail"]
+    for name, action in _V2_WRITES.items():
+        metrics.v2.writes_total.labels(action).value = counts[name + "Success"]
+        metrics.v2.writes_failed_total.labels(action).value = counts[name + "Fail"]
+    metrics.v2.expires_total.value = counts["expireCount"]
+    metrics.v2.watchers.value = node.v2.store.hub.count

@@ -15,6 +15,7 @@ from corum import errors
 from corum.api.methods import METHODS
 from corum.api.v3.calls import Service
 from corum.metrics import Metrics
+from corum.server.auth import EarlyToken
 from corum.server.node import Node
 
 METADATA_KEYS: Final = ("token", "authorization", "hasleader", "client-api-version")
@@ -90,6 +91,8 @@ class Router:
                 versions[version] = versions.get(version, 0) + 1
                 try:
                     unary[method](call, message, meta)
+                except EarlyToken as early:
+                    self._wait(early, event, method, call)
                 except errors.EtcdError as error:
                     self.refuse(method, call, error)
                 except Exception as error:
@@ -100,6 +103,18 @@ class Router:
     def call(self, call: int, method: int, message: bytes, meta: Any) -> None:
         """One unary request that did not come as gRPC."""
         self.dispatch([(wire.UNARY, call, method, message, meta)])
+
+    def _wait(self, early: EarlyToken, event: tuple[Any, ...], method: int, call: int) -> None:
+        """Take an event again when its caller's token is known; a stream's keep their order."""
+
+        def again(error: errors.EtcdError | None) -> None:
+            if error is None:
+                self.dispatch([event])
+            else:
+                self._forget(call)
+                self.refuse(method, call, error)
+
+        self.node.auth.wait(early, again)
 
     def refuse(self, method: int, call: int, error: errors.EtcdError) -> None:
         """End a call with an error of the table."""
@@ -139,6 +154,8 @@ class Router:
         self.grpc.received[method] += 1
         try:
             self._streams[method][1](call, message, meta)
+        except EarlyToken as early:
+            self._wait(early, (wire.STREAM_MESSAGE, call, message), method, call)
         except errors.EtcdError as error:
             self._forget(call)
             self.refuse(method, call, error)
@@ -151,9 +168,9 @@ class Router:
 
     def end_stream(self, call: int) -> None:
         """The client sends no more."""
-        found = self._open.pop(call, None)
-        if found is not None:
-            self._streams[found[0]][2](call)
+        found = self._open.get(call)
+        if found is not None and not self._streams[found[0]][2](call):
+            self._open.pop(call, None)
 
     def _forget(self, call: int) -> None:
         found = self._open.pop(call, None)
@@ -166,6 +183,9 @@ class Router:
             return
         self._forget(call)
         self.node.downloads.cancel(call)
+        long = self.node.long_calls.get(call)
+        if long is not None:
+            long.gone()
         self.http_closed(call)
 
     def _writable(self, event: tuple[Any, ...]) -> None:

@@ -160,7 +160,7 @@ def _result_line(name: str, error: str | None) -> str:
 
 def version(verb: str, emulated: Emulated, cluster: str | None, storage: str | None) -> Answer:
     """/version; `cluster` and `storage` are full versions, None while they are not known."""
-    if verb not in ("GET", "HEAD"):
+    if verb != "GET":
         return wrong_verb("GET")
     body = {"etcdserver": emulated.server, "etcdcluster": cluster or "not_decided"}
     if emulated.storage_version:

@@ -7,6 +7,7 @@ its page cache and not our heap. All calls hold or release the GIL inside py-lmd
 
 from __future__ import annotations
 
+import errno
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +51,8 @@ Not memory, not disk: the file grows page by page."""
 MAP_BYTES_MIN: Final = GIB
 READERS_MAX: Final = 1_024
 _STEP_FIRST: Final = 8
+_FULL_BYTES: Final = 1 << 20
+"""Less room than this, and a failed write means a full disk."""
 _STEP_MAX: Final = 1_024
 
 
@@ -131,9 +134,19 @@ class _Base:
         return self._txn.stat(self._db)["entries"]
 
 
+def _is_full(path: Path) -> bool:
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _FULL_BYTES
+
+
 def _as_error(error: lmdb.Error, path: Path) -> BackendError:
     if isinstance(error, lmdb.MapFullError | lmdb.DiskError):
         return BackendFull(f"{path}: {error}")
+    if "Input/output error" in str(error) and _is_full(path):
+        return BackendFull(f"{path}: {os.strerror(errno.ENOSPC)}")  # LMDB's word for a short write
     if isinstance(error, lmdb.CorruptedError | lmdb.PanicError | lmdb.InvalidError):
         return BackendCorrupt(f"{path}: {error}")
     return BackendError(f"{path}: {error}")

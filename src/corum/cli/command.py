@@ -132,6 +132,7 @@ def run(program: Command, words: Sequence[str]) -> int:
 def print_error(text: str) -> None:
     """ "Error: <text>" on stderr, bytes that are not UTF-8 as they were given."""
     sys.stdout.flush()
+    sys.stderr.flush()
     sys.stderr.buffer.write(b"Error: " + text.encode("utf-8", "surrogateescape") + b"\n")
     sys.stderr.flush()
 

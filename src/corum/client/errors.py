@@ -1,11 +1,17 @@
 """What a client's call can raise: one class per gRPC code, all below `ClientError`.
 
-`code` is the gRPC code, `text` the server's own words ("etcdserver: permission denied"); what
-etcd means by each text is in `corum.errors`. A timeout is `DeadlineExceeded` wherever it passed;
-what kept the call from being answered before is its `detail`.
+`code` is the gRPC code, `text` the server's own words ("etcdserver: permission denied"). An error
+that etcd has a name for is of that kind, too: `except errors.LEASE_NOT_FOUND` (see `corum.errors`)
+works like `except NotFound`. A timeout is `DeadlineExceeded` wherever it passed; what kept the call
+from being answered before is its `detail`.
 """
 
 from __future__ import annotations
+
+from functools import cache
+from typing import TypeVar, cast
+
+from corum.errors import EtcdError, by_text, code_name
 
 OK = 0
 CANCELED = 1
@@ -25,32 +31,23 @@ UNAVAILABLE = 14
 DATA_LOSS = 15
 UNAUTHENTICATED = 16
 
-CODE_NAMES = (
-    "OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound",
-    "AlreadyExists", "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted",
-    "OutOfRange", "Unimplemented", "Internal", "Unavailable", "DataLoss", "Unauthenticated",
-)  # fmt: skip
-
 COMPACTED_TEXT = "etcdserver: mvcc: required revision has been compacted"
 DEADLINE_TEXT = "context deadline exceeded"
 
 
-class ClientError(Exception):
+class ClientError(EtcdError):
     """A call that did not succeed."""
 
     code = UNKNOWN
 
     def __init__(self, text: str, code: int | None = None, *, detail: str = "") -> None:
-        super().__init__(text)
-        self.text = text
+        super().__init__(code, text)
         self.detail = detail
-        if code is not None:
-            self.code = code
 
     @property
     def code_name(self) -> str:
         """Go's name of the code: "InvalidArgument"."""
-        return CODE_NAMES[self.code] if self.code < len(CODE_NAMES) else f"Code({self.code})"
+        return code_name(self.code)
 
     def go_text(self) -> str:
         """The text as Go's clients show it: etcd's own texts bare, others with their code."""
@@ -100,9 +97,7 @@ class OutOfRange(ClientError):
 class Compacted(OutOfRange):
     """The revision asked for is compacted; `revision` is the oldest one left, 0 if not told."""
 
-    def __init__(self, revision: int = 0) -> None:
-        super().__init__(COMPACTED_TEXT)
-        self.revision = revision
+    revision = 0
 
 
 class Unimplemented(ClientError):
@@ -141,7 +136,25 @@ _BY_CODE: dict[int, type[ClientError]] = {
 
 def from_status(code: int, text: str, *, detail: str = "") -> ClientError:
     """The exception for a call that ended with `code` and `text`."""
-    if code == OUT_OF_RANGE and text == COMPACTED_TEXT:
-        return Compacted()
-    kind = _BY_CODE.get(code)
-    return ClientError(text, code, detail=detail) if kind is None else kind(text, detail=detail)
+    if text == COMPACTED_TEXT:
+        return compacted()
+    category = _BY_CODE.get(code, ClientError)
+    return _named(category, by_text(text))(text, code, detail=detail)
+
+
+def compacted(revision: int = 0) -> Compacted:
+    """The exception for a revision that is gone; `revision` is the oldest one left, if told."""
+    error = _named(Compacted, by_text(COMPACTED_TEXT))(COMPACTED_TEXT)
+    error.revision = revision
+    return error
+
+
+_E = TypeVar("_E", bound=ClientError)
+
+
+@cache
+def _named(category: type[_E], kind: type[EtcdError] | None) -> type[_E]:
+    """`category`, and also etcd's own kind if there is one."""
+    if kind is None:
+        return category
+    return cast("type[_E]", type(kind.__name__, (category, kind), {"__module__": __name__}))

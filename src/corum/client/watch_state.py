@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from corum.client.errors import COMPACTED_TEXT, ClientError, Compacted, WatchCanceled
+from corum.client.errors import COMPACTED_TEXT, ClientError, WatchCanceled, compacted
 
 if TYPE_CHECKING:
     from corum.pb import rpc
@@ -73,7 +73,7 @@ class WatchState:
 
 def _ended(response: rpc.WatchResponse) -> ClientError:
     if response.compact_revision:
-        return Compacted(response.compact_revision)
+        return compacted(response.compact_revision)
     if response.cancel_reason == COMPACTED_TEXT:
-        return Compacted()
+        return compacted()
     return WatchCanceled(response.cancel_reason or "etcdserver: watch canceled")

@@ -17,13 +17,14 @@ from typing import Any
 
 from corum import logs, versions
 from corum.api.front import Rules
+from corum.auth import JwtTokens, SimpleTokens, parse_options
 from corum.config import Config
 from corum.config.rules import compaction_retention
 from corum.member.settings import Settings
 from corum.membership.bootstrap import BootstrapError
 from corum.server.auto_compaction import ByRevision, Periodic, Policy
 from corum.server.node import NodeConfig
-from corum.values import NS_PER_MS
+from corum.values import NS_PER_MS, NS_PER_S
 
 _log = logs.get()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -54,6 +55,9 @@ def settings_of(config: Config) -> Settings:
         client_urls=tuple(config.advertise_client_urls),
         reports_storage=emulated.storage_version,
         auto_compaction=auto_compaction_of(config),
+        tokens=lambda: tokens_of(config),
+        bcrypt_cost=config.bcrypt_cost,
+        client_cert_auth=config.client_cert_auth,
     )
     return Settings(
         node,
@@ -81,6 +85,7 @@ def settings_of(config: Config) -> Settings:
             gateway=config.enable_grpc_gateway,
             pprof=config.enable_pprof,
             v2=config.enable_v2,
+            features=config.features,
             storage_version="emulate-version" in config.given,
         ),
         emulate_version=config.emulate_version,
@@ -95,6 +100,19 @@ def auto_compaction_of(config: Config) -> Callable[[], Policy] | None:
     if config.auto_compaction_mode == "revision":
         return lambda: ByRevision(retention)
     return lambda: Periodic(retention)
+
+
+def tokens_of(config: Config) -> SimpleTokens | JwtTokens:
+    """The kind of tokens that --auth-token asks for.
+
+    Raises TokenOptionsError for what cannot be used, OSError for unreadable key files.
+    """
+    options = parse_options(config.auth_token)
+    if options.kind == "simple":
+        return SimpleTokens(config.auth_token_ttl * NS_PER_S)
+    public = Path(options.public_key_path).read_bytes() if options.public_key_path else b""
+    private = Path(options.private_key_path).read_bytes() if options.private_key_path else None
+    return JwtTokens(options.sign_method, public, private, options.ttl_s)
 
 
 class Daemon:

@@ -7,14 +7,20 @@ the driver waits. A write that failed for want of space is repeated; nobody was 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from corum.prometheus import Histogram, exponential
 from corum.raft import Entry, HardState, Snapshot
 from corum.server.commits import Jobs
+from corum.values import NS_PER_S
 from corum.wal import Wal, WalSnapshot, Write
 
-RETRY_S: Final = 1.0
+RETRY_NS: Final = NS_PER_S
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ROOM_WORDS: Final = tuple(os.strerror(number) for number in NO_ROOM)
+_MS_TO_8S: Final = exponential(0.001, 2, 14)
 
 
 class Writer(Protocol):
@@ -22,6 +28,7 @@ class Writer(Protocol):
 
     def submit(self, token: int, fd: int, data: bytes, sync: bool, /) -> None: ...
     def write_now(self, fd: int, data: bytes, sync: bool, /) -> int: ...
+    def clear_error(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -54,11 +61,16 @@ class LogFiles:
         self._sync = sync
         self._in_flight = 0
         self._cutting = False
+        self._housekeeping = False
         self._failed: dict[int, Write] = {}
         self.written_bytes = 0
-        self.fsyncs_ns: list[int] = []
-        self.full: Callable[[str], None] = lambda error: None
-        """Told when the disk is full."""
+        self.fsync = Histogram(_MS_TO_8S)
+        """Seconds that writing and syncing took; the member's metrics take it over."""
+        self.full: Callable[[str | None], None] = lambda error: None
+        """Told when the disk is full (the error) and when it is not any more (None)."""
+        self._full = False
+        self._under_way: dict[int, Write] = {}
+        self._retry_ns = 0
         self._housekeep()
 
     @property
@@ -82,17 +94,27 @@ class LogFiles:
     def _submit(self, token: int, write: Write) -> None:
         self._in_flight += 1
         self.written_bytes += len(write.data)
-        self._last = write
+        self._under_way[token] = write
         self._writer.submit(token, write.fd, write.data, write.sync and self._sync)
 
-    def write_now(self, state: HardState | None, entries: list[Entry], sync: bool) -> None:
-        """Write and sync on this thread; only while nothing is under way. Raises OSError."""
+    def write_now(
+        self, token: int, state: HardState | None, entries: list[Entry], sync: bool
+    ) -> bool:
+        """Write and sync on this thread, only while nothing is under way; False: there was no room,
+        `token` is reported when there is. Raises OSError."""
         write = self.wal.save(state, entries, sync)
         if write is not None:
             self.written_bytes += len(write.data)
-            took = self._writer.write_now(write.fd, write.data, write.sync and self._sync)
-            self.fsyncs_ns.append(took)
+            try:
+                took_ns = self._writer.write_now(write.fd, write.data, write.sync and self._sync)
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                self._stuck(token, write, str(error))
+                return False
+            self.fsync.observe_ns(took_ns)
             self._maybe_cut()
+        return True
 
     def save(self, snapshot: Snapshot) -> None:
         """Worker thread: write and sync the `.snap` file."""
@@ -111,10 +133,17 @@ class LogFiles:
     def synced(self, token: int, error: str | None, took_ns: int) -> bool:
         """A submitted write ended; False: it failed and will be repeated."""
         self._in_flight -= 1
+        write = self._under_way.pop(token)
         if error is not None:
-            self._fatal("failed to write the log", OSError(errno.EIO, error))
+            if not any(words in error for words in _NO_ROOM_WORDS):
+                self._fatal("failed to write the log", OSError(errno.EIO, error))
+            else:
+                self._stuck(token, write, error)
             return False
-        self.fsyncs_ns.append(took_ns)
+        self.fsync.observe_ns(took_ns)
+        if self._full and not self._failed:
+            self._full = False
+            self.full(None)
         recorded = self._recording.pop(token, None)
         if recorded is not None:
             self.wal.release_to(recorded[0])
@@ -122,7 +151,26 @@ class LogFiles:
         self._maybe_cut()
         return True
 
+    def _stuck(self, token: int, write: Write, error: str) -> None:
+        """No room: nothing else is written until this is, with the same bytes."""
+        if not self._full:
+            self._full = True
+            self.full(error)
+        self._failed[token] = write
+
+    def retry(self, now_ns: int) -> None:
+        """Every second while the disk is full: try again, in order."""
+        if not self._failed or self._in_flight or now_ns < self._retry_ns:
+            return
+        self._retry_ns = now_ns + RETRY_NS
+        again, self._failed = self._failed, {}
+        self._writer.clear_error()
+        for token, write in again.items():
+            self._submit(token, write)
+
     def _maybe_cut(self) -> None:
+        if self.wal.housekeeping_due:
+            self._housekeep()
         if not self._in_flight and not self._cutting and self.wal.cut_due:
             self._cutting = True
             cut = self.wal.begin_cut()
@@ -141,11 +189,14 @@ class LogFiles:
         self._housekeep()
 
     def _housekeep(self) -> None:
-        self._jobs.start(self.wal.housekeep, self._housekept)
+        if not self._housekeeping:
+            self._housekeeping = True
+            self._jobs.start(self.wal.housekeep, self._housekept)
 
     def _housekept(self, more: object) -> None:
+        self._housekeeping = False
         if more is True:
-            self._jobs.start(self.wal.housekeep, self._housekept)
+            self._housekeep()
 
     def close(self) -> None:
         """Finish what was submitted, close the files."""

@@ -14,15 +14,21 @@ class MemoryLog:
     idle = True
 
     def __init__(self) -> None:
+        self.full: Callable[[str | None], None] = lambda error: None
         self.written_bytes = 0
-        self.fsyncs_ns: list[int] = []
 
     def write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> bool:
         """Nothing to wait for."""
         return False
 
-    def write_now(self, state: HardState | None, entries: list[Entry], sync: bool) -> None:
+    def write_now(
+        self, token: int, state: HardState | None, entries: list[Entry], sync: bool
+    ) -> bool:
         """Nothing to do."""
+        return True
+
+    def retry(self, now_ns: int) -> None:
+        """Nothing fails."""
 
     def synced(self, token: int, error: str | None, took_ns: int) -> bool:
         """Never called."""

@@ -87,6 +87,7 @@ class Runtime:
     def _open(self) -> None:
         settings = self.settings
         self.dice = random.Random()
+        self.secrets = random.SystemRandom()
         self.transport = wire.Transport(
             wire.Settings(
                 methods=METHODS,
@@ -398,7 +399,7 @@ class Runtime:
                     done, result = event[1]
                     done(result)
         self.backend.flush_own()
-        batch = self.backend.seal(self.node.applied_index, self.node.applied_term)
+        batch = self.backend.seal(*self.node.backend_position)
         if batch is not None and batch.write() is None:
             self.backend.committed(batch)
 

@@ -3,7 +3,7 @@
 Requests are etcd's TxnRequest, RequestOp, Compare, ... or anything with their field names and
 `WhichOneof`; no protobuf is imported here. In this order, for one request:
 
-1. `check_txn` before it is proposed: its form, on the member that got it;
+1. `check_txn` before it is proposed: its form, on the member that got it; gives its `Plan`;
 2. `choose` when applied: which branch every (nested) transaction takes. All compares see the state
    before the first write, nested ones too;
 3. `check_apply`: whatever could fail on the way, since writes cannot be taken back;
@@ -15,7 +15,7 @@ Requests are etcd's TxnRequest, RequestOp, Compare, ... or anything with their f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from corum import errors
 from corum.mvcc.reads import RangeOptions, RangeResult, ReadView
@@ -149,6 +149,50 @@ class TxnResult:
     responses: list[RangeResult | PutResult | DeleteResult | TxnResult]
 
 
+# ---- its form, looked at once
+
+RANGE: Final = 0
+PUT: Final = 1
+DELETE: Final = 2
+TXN: Final = 3
+NOTHING: Final = 4
+"""An operation without a request; `check_txn` refuses it."""
+
+Step = tuple[int, Any]
+"""Kind and request of one operation; a nested transaction is a Plan."""
+
+
+@value
+class Plan:
+    """A TxnRequest taken apart, since asking a message what it holds costs more than using it."""
+
+    compares: Sequence[CompareLike]
+    success: list[Step]
+    failure: list[Step]
+
+
+def plan_of(request: TxnLike) -> Plan:
+    """`request` taken apart, whether it is sound or not."""
+    return Plan(request.compare, _steps(request.success), _steps(request.failure))
+
+
+def _steps(ops: Sequence[OpLike]) -> list[Step]:
+    steps: list[Step] = []
+    for op in ops:
+        name = op.WhichOneof("request")
+        if name == "request_put":
+            steps.append((PUT, op.request_put))
+        elif name == "request_range":
+            steps.append((RANGE, op.request_range))
+        elif name == "request_delete_range":
+            steps.append((DELETE, op.request_delete_range))
+        elif name == "request_txn":
+            steps.append((TXN, plan_of(op.request_txn)))
+        else:
+            steps.append((NOTHING, None))
+    return steps
+
+
 # ---- before it is proposed
 
 
@@ -176,37 +220,39 @@ def check_delete(request: DeleteLike) -> None:
         raise errors.EMPTY_KEY()
 
 
-def check_txn(request: TxnLike, ops_max: int) -> None:
-    """Whether the request may be proposed at all; raises what etcd answers when not.
+def check_txn(request: TxnLike, ops_max: int) -> Plan:
+    """The request taken apart, if it may be proposed at all; raises what etcd answers when not.
 
     `ops_max` (`--max-txn-ops`) bounds the longest of the three lists; what a transaction uses of
     it, those nested in it do not have any more.
     """
-    _check_ops(request, ops_max)
-    _check_writes(request.success)
-    _check_writes(request.failure)
+    plan = plan_of(request)
+    _check_ops(plan, ops_max)
+    _check_writes(plan.success)
+    _check_writes(plan.failure)
+    return plan
 
 
-def _check_ops(request: TxnLike, ops_max: int) -> None:
-    used = max(len(request.compare), len(request.success), len(request.failure))
+def _check_ops(plan: Plan, ops_max: int) -> None:
+    success, failure = plan.success, plan.failure
+    used = max(len(plan.compares), len(success), len(failure))
     if used > ops_max:
         raise errors.TOO_MANY_OPS()
-    for compare in request.compare:
+    for compare in plan.compares:
         if not compare.key:
             raise errors.EMPTY_KEY()
-    for ops in (request.success, request.failure):
-        for op in ops:
-            match op.WhichOneof("request"):
-                case "request_range":
-                    check_range(op.request_range)
-                case "request_put":
-                    check_put(op.request_put)
-                case "request_delete_range":
-                    check_delete(op.request_delete_range)
-                case "request_txn":
-                    _check_ops(op.request_txn, ops_max - used)
-                case _:
-                    raise errors.KEY_NOT_FOUND()
+    for steps in (success, failure):
+        for kind, asked in steps:
+            if kind == PUT:
+                check_put(asked)
+            elif kind == RANGE:
+                check_range(asked)
+            elif kind == DELETE:
+                check_delete(asked)
+            elif kind == TXN:
+                _check_ops(asked, ops_max - used)
+            else:
+                raise errors.KEY_NOT_FOUND()
 
 
 class _Writes:
@@ -222,68 +268,78 @@ class _Writes:
         return any(low <= key < high for low, high in self.deletes)
 
     def add_put(self, key: bytes, *, may_repeat: bool = False) -> None:
-        if (key in self.puts and not may_repeat) or self.deleted(key):
+        if (key in self.puts and not may_repeat) or (self.deletes and self.deleted(key)):
             raise errors.DUPLICATE_KEY()
         self.puts.add(key)
 
 
-def _check_writes(ops: Sequence[OpLike]) -> _Writes:
+def _check_writes(steps: list[Step]) -> _Writes | None:
     """No key may be put twice, or put and deleted, on any way through the operations.
 
     The two branches of a nested transaction exclude each other, so they may put the same key.
+    None when there is nothing that could collide: no nested transaction and less than two steps.
     """
+    if len(steps) < 2 and (not steps or steps[0][0] == RANGE):
+        return None
     writes = _Writes()
-    kinds = [(op.WhichOneof("request"), op) for op in ops]
-    for kind, op in kinds:
-        if kind == "request_delete_range":
-            request = op.request_delete_range
+    for kind, asked in steps:
+        if kind == DELETE:
             # An end of one zero byte is not taken for "to the last key" here: etcd does not either,
             # so a put into what such a delete covers is let through, and comes after it.
-            writes.deletes.append((request.key, request.range_end or request.key + b"\0"))
-    for kind, op in kinds:
-        if kind == "request_txn":
-            then = _check_writes(op.request_txn.success)
-            otherwise = _check_writes(op.request_txn.failure)
+            writes.deletes.append((asked.key, asked.range_end or asked.key + b"\0"))
+    for kind, asked in steps:
+        if kind == TXN:
+            then = _check_writes(asked.success) or _Writes()
+            otherwise = _check_writes(asked.failure) or _Writes()
             for key in then.puts:
                 writes.add_put(key)
             for key in otherwise.puts:
                 writes.add_put(key, may_repeat=key in then.puts)
             writes.deletes += then.deletes
             writes.deletes += otherwise.deletes
-    for kind, op in kinds:
-        if kind == "request_put":
-            writes.add_put(op.request_put.key)
+    for kind, asked in steps:
+        if kind == PUT:
+            writes.add_put(asked.key)
     return writes
 
 
 # ---- what a transaction is
 
 
-def operations(request: TxnLike) -> Iterator[OpLike]:
+def steps_of(plan: Plan) -> Iterator[Step]:
     """All operations of both branches and of what is nested in them, depth first."""
-    for ops in (request.success, request.failure):
-        for op in ops:
-            yield op
-            if op.WhichOneof("request") == "request_txn":
-                yield from operations(op.request_txn)
+    for steps in (plan.success, plan.failure):
+        for step in steps:
+            if step[0] == TXN:
+                yield from steps_of(step[1])
+            else:
+                yield step
 
 
-def is_read_only(request: TxnLike) -> bool:
+def is_read_only(plan: Plan) -> bool:
     """Nothing but ranges, wherever: it needs no log entry."""
-    reads = ("request_range", "request_txn")
-    return all(op.WhichOneof("request") in reads for op in operations(request))
+    return all(kind == RANGE for kind, _ in steps_of(plan))
+
+
+def has_put(plan: Plan) -> bool:
+    """It may grow the store."""
+    return any(kind == PUT for kind, _ in steps_of(plan))
 
 
 # ---- applied
 
 
-def choose(reads: ReadView, request: TxnLike) -> list[bool]:
+def choose(reads: ReadView, plan: Plan) -> list[bool]:
     """Which branch is taken: of the transaction, then of those nested in it, depth first."""
-    taken = all(_holds(reads, compare) for compare in request.compare)
+    taken = True
+    for compare in plan.compares:
+        if not _holds(reads, compare):
+            taken = False
+            break
     path = [taken]
-    for op in request.success if taken else request.failure:
-        if op.WhichOneof("request") == "request_txn":
-            path += choose(reads, op.request_txn)
+    for kind, asked in plan.success if taken else plan.failure:
+        if kind == TXN:
+            path += choose(reads, asked)
     return path
 
 
@@ -330,74 +386,62 @@ def _order(left: int, right: int) -> int:
     return (left > right) - (left < right)
 
 
-def _taken(request: TxnLike, path: Iterator[bool]) -> Sequence[OpLike]:
-    return request.success if next(path) else request.failure
-
-
 def check_apply(
-    reads: ReadView, request: TxnLike, path: Sequence[bool], lease_exists: Callable[[int], bool]
+    reads: ReadView, plan: Plan, path: Sequence[bool], lease_exists: Callable[[int], bool]
 ) -> None:
     """Raises what would fail on this path: KEY_NOT_FOUND, LEASE_NOT_FOUND, FUTURE_REV,
     COMPACTED; puts first, as etcd."""
-    _check_puts(reads, request, iter(path), lease_exists)
-    _check_ranges(reads, request, iter(path))
+    _check_puts(reads, plan, iter(path), lease_exists)
+    _check_ranges(reads, plan, iter(path))
 
 
 def _check_puts(
-    reads: ReadView, request: TxnLike, path: Iterator[bool], lease_exists: Callable[[int], bool]
+    reads: ReadView, plan: Plan, path: Iterator[bool], lease_exists: Callable[[int], bool]
 ) -> None:
-    for op in _taken(request, path):
-        match op.WhichOneof("request"):
-            case "request_put":
-                put = op.request_put
-                if (put.ignore_value or put.ignore_lease) and reads.get(put.key) is None:
-                    raise errors.KEY_NOT_FOUND()
-                if put.lease and not lease_exists(put.lease):
-                    raise errors.LEASE_NOT_FOUND()
-            case "request_txn":
-                _check_puts(reads, op.request_txn, path, lease_exists)
-            case _:
-                pass
+    for kind, asked in plan.success if next(path) else plan.failure:
+        if kind == PUT:
+            if (asked.ignore_value or asked.ignore_lease) and reads.get(asked.key) is None:
+                raise errors.KEY_NOT_FOUND()
+            if asked.lease and not lease_exists(asked.lease):
+                raise errors.LEASE_NOT_FOUND()
+        elif kind == TXN:
+            _check_puts(reads, asked, path, lease_exists)
 
 
-def _check_ranges(reads: ReadView, request: TxnLike, path: Iterator[bool]) -> None:
-    for op in _taken(request, path):
-        match op.WhichOneof("request"):
-            case "request_range":
-                reads.check_revision(op.request_range.revision)
-            case "request_txn":
-                _check_ranges(reads, op.request_txn, path)
-            case _:
-                pass
+def _check_ranges(reads: ReadView, plan: Plan, path: Iterator[bool]) -> None:
+    for kind, asked in plan.success if next(path) else plan.failure:
+        if kind == RANGE:
+            reads.check_revision(asked.revision)
+        elif kind == TXN:
+            _check_ranges(reads, asked, path)
 
 
-def apply_txn(write: Write, request: TxnLike, lease_exists: Callable[[int], bool]) -> TxnResult:
+def apply_txn(
+    write: Write, request: TxnLike | Plan, lease_exists: Callable[[int], bool]
+) -> TxnResult:
     """Choose, check, execute; raises what `check_apply` raises, before anything is written.
 
     Serves read-only transactions too: then `write.end()` has no changes.
     """
-    path = choose(write.reads, request)
-    check_apply(write.reads, request, path, lease_exists)
-    return execute(write, request, iter(path))
+    plan = request if isinstance(request, Plan) else plan_of(request)
+    path = choose(write.reads, plan)
+    check_apply(write.reads, plan, path, lease_exists)
+    return execute(write, plan, iter(path))
 
 
-def execute(write: Write, request: TxnLike, path: Iterator[bool]) -> TxnResult:
+def execute(write: Write, plan: Plan, path: Iterator[bool]) -> TxnResult:
     """The operations of the branches that `path` names, in order, on one revision."""
     succeeded = next(path)
     responses: list[RangeResult | PutResult | DeleteResult | TxnResult] = []
-    for op in request.success if succeeded else request.failure:
-        match op.WhichOneof("request"):
-            case "request_range":
-                asked = op.request_range
-                responses.append(write.range(asked.key, asked.range_end, range_options(asked)))
-            case "request_put":
-                responses.append(execute_put(write, op.request_put))
-            case "request_delete_range":
-                responses.append(execute_delete(write, op.request_delete_range))
-            case "request_txn":
-                responses.append(execute(write, op.request_txn, path))
-            case other:
-                raise AssertionError(f"operation {other} was not refused")
+    for kind, asked in plan.success if succeeded else plan.failure:
+        if kind == PUT:
+            responses.append(execute_put(write, asked))
+        elif kind == RANGE:
+            responses.append(write.range(asked.key, asked.range_end, range_options(asked)))
+        elif kind == DELETE:
+            responses.append(execute_delete(write, asked))
+        else:
+            responses.append(execute(write, asked, path))
     return TxnResult(succeeded, responses)
 
 

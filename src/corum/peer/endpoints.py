@@ -173,8 +173,9 @@ class _Failed:
         self._peers = peers
         self._call = call
 
-    def then(self, text: str) -> None:
-        self._peers.reply(self._call, 500, f"failed linearized read: {text}\n")
+    def fail(self, error: errors.EtcdError) -> None:
+        """See `Node.refuse`."""
+        self._peers.reply(self._call, 500, f"failed linearized read: {error.text}\n")
 
 
 def members_json(node: Node) -> str:

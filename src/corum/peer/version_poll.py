@@ -1,4 +1,4 @@
-"""What versions the other members run: the leader asks, for the cluster's version (peer-wire §4)."""
+"""What versions the other members run: asked by the leader, for the cluster's (peer-wire §4)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from corum.values import value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 NO_MEMBER: Final = 0
 """In place of a member id: nobody (no leader known, no vote cast)."""
@@ -66,6 +66,9 @@ class MessageType(IntEnum):
     STORAGE_APPLY_RESP = 22
     FORGET_LEADER = 23
 
+    # Enum's own is Python code and would double the cost of finding a handler.
+    __hash__ = int.__hash__
+
 
 class Role(IntEnum):
     """What a member is in its current term. A learner is a follower that may not vote."""
@@ -74,6 +77,8 @@ class Role(IntEnum):
     CANDIDATE = 1
     LEADER = 2
     PRE_CANDIDATE = 3
+
+    __hash__ = int.__hash__
 
 
 class Entry:
@@ -263,11 +268,6 @@ class RoleChange:
     role: Role
     term: int
     leader: int
-
-
-def add_members(voters: Iterable[int], learners: Iterable[int] = ()) -> ConfState:
-    """The configuration of a new cluster."""
-    return ConfState(voters=tuple(sorted(voters)), learners=tuple(sorted(learners)))
 
 
 class RaftError(Exception):

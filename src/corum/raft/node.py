@@ -15,7 +15,12 @@ Pipelined (`async_storage_writes` True): `ready()` may be called again at once, 
 `advance`. Local work comes as messages: STORAGE_APPEND (to APPEND_THREAD) is to be written in
 order and durably; STORAGE_APPLY (to APPLY_THREAD) is to be applied in order. When the work is
 done, its `responses` are delivered: `step` for those to the own id, send for the others. All
-other messages may be sent at once, before anything is durable.
+other messages may be sent at once, before anything is durable. A Ready without `must_sync` only
+moves the commit index: its STORAGE_APPEND needs no fsync of its own and may join the next write.
+
+A restart: fill a storage with the newest snapshot, hard state and entries of the WAL, and start a
+RawNode on it with `Config.applied` = what the application has; committed entries after that come
+out again. A new cluster: an empty storage and `bootstrap`. A joining member: an empty storage.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ from corum.raft.messages import (
     Entry,
     HardState,
     Message,
+    MessageInvalid,
     MessageType,
     ReadState,
     Role,
@@ -42,7 +48,7 @@ from corum.raft.messages import (
     StepLocalMessage,
     StepPeerNotFound,
 )
-from corum.raft.raft import Raft
+from corum.raft.raft import WITHOUT_TERM, Raft
 from corum.values import value
 
 if TYPE_CHECKING:
@@ -144,14 +150,20 @@ class RawNode:
     def step(self, msg: Message) -> None:
         """Take a message from a peer, or an answer of a storage thread.
 
+        The driver vouches for `sender`: what comes over the network never has a thread's id.
+
         Raises RaftError when it is refused: StepLocalMessage and StepPeerNotFound (count them),
         ProposalDropped for a forwarded proposal (its sender will time out), MessageInvalid.
         """
         if msg.sender not in _THREADS:
             if msg.type in _LOCAL:
                 raise StepLocalMessage("raft: cannot step raft local message")
-            if msg.type in _ANSWERS and msg.sender not in self.raft.progress:
+            stranger = msg.sender not in self.raft.progress and msg.sender != self.raft.id
+            if stranger and msg.type in _ANSWERS:
                 raise StepPeerNotFound("raft: cannot step as peer not found")
+            if not msg.term and msg.type not in WITHOUT_TERM:
+                # Inside, term 0 means "whatever the term"; nobody else may say that.
+                raise MessageInvalid(f"{msg.type.name} without a term")
         self.raft.step(msg)
 
     def campaign(self) -> None:

@@ -27,6 +27,9 @@ def committed_index(voters: Collection[int], acked: Mapping[int, int]) -> int:
     """
     if not voters:
         return INDEX_MAX
+    if len(voters) == 1:
+        (voter,) = voters
+        return acked.get(voter, 0)
     stored = sorted([acked.get(member, 0) for member in voters])
     return stored[(len(stored) - 1) // 2]
 

@@ -287,7 +287,7 @@ class Raft:
             msg.sender = self.id  # pyright: ignore[reportAttributeAccessIssue]  # still ours
         if msg.type in _WITH_OWN_TERM:
             assert msg.term, f"{msg.type.name} without a term"
-        elif msg.type not in _WITHOUT_TERM:
+        elif msg.type not in WITHOUT_TERM:
             msg.term = self.term  # pyright: ignore[reportAttributeAccessIssue]  # still ours
         if msg.type in _AFTER_APPEND:
             self.after_append.append(msg)
@@ -473,7 +473,7 @@ _ANSWER_TO = {
 }
 _FROM_LEADER = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
 _WITH_OWN_TERM = frozenset(_ANSWER_TO) | frozenset(_ANSWER_TO.values())
-_WITHOUT_TERM = frozenset({MessageType.PROP, MessageType.READ_INDEX})
+WITHOUT_TERM = frozenset({MessageType.PROP, MessageType.READ_INDEX})
 _AFTER_APPEND = frozenset(_ANSWER_TO.values()) | {MessageType.APP_RESP}
 _ANY_ROLE: Handlers = {
     MessageType.HUP: _on_hup,

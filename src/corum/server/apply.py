@@ -8,7 +8,7 @@ the member where somebody waits for it sends it. Nothing here reads a clock that
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from corum import errors
 from corum.backend import schema
@@ -18,20 +18,23 @@ from corum.mvcc.reads import Change, RangeResult
 from corum.mvcc.store import Store
 from corum.mvcc.txn import (
     DeleteResult,
+    Plan,
     PutResult,
     TxnResult,
     apply_put,
     apply_txn,
     execute_delete,
-    operations,
+    has_put,
+    plan_of,
     range_options,
 )
 from corum.mvcc.watch import WatchHub
-from corum.mvcc.write import Write
+from corum.mvcc.write import Write, put_alone
 from corum.pb import rpc
 from corum.pb.wire import bytes_field, varint
 from corum.server import operations as op
 from corum.server.headers import Headers, revision_only
+from corum.server.listeners import Ear, Listeners
 from corum.server.space import Alarms, alarm_bytes
 from corum.values import LeaseId
 
@@ -71,12 +74,17 @@ class Applier:
             op.LEASE_CHECKPOINT: self.lease_checkpoint,
             op.ALARM: self.alarm,
         }
+        self.listeners = Listeners()
+        self._watched = False
         self._changes: list[Change] = []
         """Of the batch being applied, not told to watchers yet."""
         self.granted_total = 0
         self.revoked_total = 0
-        self.counts = dict.fromkeys((op.RANGE, op.PUT, op.DELETE_RANGE, op.TXN, op.COMPACTION), 0)
+        self.counts = dict.fromkeys(op.NAMES, 0)
         """Entries applied, by operation; the node counts."""
+        self._counted = dict(self.counts)
+        self.observe: Callable[[int, int, int], None] = lambda operation, took_ns, times: None
+        """Told how long an entry of an operation took on average, and how many there were."""
         self.alarm_changed: Callable[[], None] = lambda: None
 
     # ---- keys
@@ -93,6 +101,14 @@ class Applier:
         """One key in a transaction of its own."""
         if self.alarms.no_space:
             return errors.NO_SPACE()
+        if type(request) is tuple:
+            key, value = cast("tuple[bytes, bytes]", request)
+            change, lease = put_alone(self.store, key, value)
+            if lease:
+                self.lessor.detach(key)
+            if self._watched:
+                self._changes.append(change)
+            return self.headers.at(change[0])
         write = self.store.begin()
         try:
             result = apply_put(write, request, self._lease_exists)
@@ -111,11 +127,10 @@ class Applier:
 
     def txn(self, request: Any) -> Result:
         """If / then / else at one revision; checked as a whole before anything is written."""
-        if self.alarms.no_space and any(
-            one.WhichOneof("request") == "request_put" for one in operations(request)
-        ):
+        plan = request if isinstance(request, Plan) else plan_of(request)
+        if self.alarms.no_space and has_put(plan):
             return errors.NO_SPACE()
-        return self.read_txn(request)
+        return self.read_txn(plan)
 
     def read_txn(self, request: Any) -> Result:
         """The same for one without writes, which is served like a read."""
@@ -138,14 +153,35 @@ class Applier:
                 self.lessor.attach(LeaseId(lease), key)
             else:
                 self.lessor.detach(key)
-        if changes and not self.watch.idle:
+        if self._watched:
             self._changes += changes
+
+    def begin_batch(self) -> None:
+        """Entries follow; who watches does not change among them, who listens may."""
+        self._watched = self.listeners.waiting or not self.watch.idle
+
+    def listen(
+        self, key: bytes, after: int, heard: Callable[[Change], None], *, whole: bool = True
+    ) -> Ear:
+        """See `Listeners.listen`; changes of the batch under way are told, too."""
+        self._watched = True
+        return self.listeners.listen(key, after, heard, whole=whole)
+
+    def measured(self, entries: int, took_ns: int) -> None:
+        """A batch was applied: its time is shared evenly among its entries."""
+        counts, counted = self.counts, self._counted
+        for operation, count in counts.items():
+            if count != counted[operation]:
+                self.observe(operation, took_ns // entries, count - counted[operation])
+                counted[operation] = count
 
     def tell_watchers(self) -> None:
         """At the end of a batch: one round for all its changes costs little more than for one."""
         if self._changes:
             changes, self._changes = self._changes, []
             self._say(self.watch.notify(self.store.revision, changes))
+            if self.listeners.waiting:
+                self.listeners.tell(changes)
 
     def compaction(self, request: Any) -> Result:
         """Reads below the revision are refused from now on; rows go in slices."""

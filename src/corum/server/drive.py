@@ -8,6 +8,7 @@ proposal takes the short path: written and synced by the calling thread, answere
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from corum.raft import (
@@ -41,6 +42,9 @@ WITH_THE_LAST: Final = 0
 class Log(Protocol):
     """The durable log as the driver sees it: the real WAL or the simulator's disk."""
 
+    full: Callable[[str | None], None]
+    """Told when the disk is full (the error), and when it is not any more (None)."""
+
     @property
     def ready(self) -> bool:
         """May something be written now? False while a segment is cut."""
@@ -55,12 +59,18 @@ class Log(Protocol):
         """Start writing; False when there is nothing to write. `token` is reported when synced."""
         ...
 
-    def write_now(self, state: HardState | None, entries: list[Entry], sync: bool) -> None:
-        """Write, sync and return; only while nothing is under way."""
+    def write_now(
+        self, token: int, state: HardState | None, entries: list[Entry], sync: bool
+    ) -> bool:
+        """Write and sync at once, only while nothing is under way; False: `token` is reported."""
+        ...
+
+    def retry(self, now_ns: int) -> None:
+        """Every tick: write again what the disk had no room for."""
         ...
 
     def synced(self, token: int, error: str | None, took_ns: int) -> bool:
-        """A started write ended; False when it failed (the member is stopping then)."""
+        """A started write ended; False when it failed: it is repeated, or the member stops."""
         ...
 
 
@@ -183,18 +193,19 @@ class Driver:
             and self._log.idle
             and self._streak >= LONE_STREAK
         )
-        if lone:
-            self._log.write_now(state, entries, bool(entries) or bool(message.responses))
-            self._durable(message)
-            return
         self._token += 1
         sync = bool(message.responses) or bool(entries)
-        if self._log.write(self._token, state, entries, sync):
-            self._in_flight.append((self._token, message))
-        elif self._in_flight:  # what it promises is on its way to the disk
-            self._in_flight.append((WITH_THE_LAST, message))
+        if lone:
+            done = self._log.write_now(self._token, state, entries, sync)
         else:
+            done = not self._log.write(self._token, state, entries, sync)
+            if done and self._in_flight:  # what it promises is on its way to the disk
+                self._in_flight.append((WITH_THE_LAST, message))
+                return
+        if done:
             self._durable(message)
+        else:
+            self._in_flight.append((self._token, message))
 
     def _durable(self, message: Message) -> None:
         if message.snapshot is not None:

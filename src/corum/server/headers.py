@@ -12,7 +12,7 @@ class Headers:
         self._ids = b"\x08" + varint(cluster) + b"\x10" + varint(member)
         self._tail = b""
         self._heads: list[bytes] = []
-        self.term = -1
+        self.term: int = -1
         self.bare = b""
         """The header without a revision, as the Cluster service sends it."""
         self.set_term(0)

@@ -18,6 +18,8 @@ from corum.values import NS_PER_MS, LeaseId
 CHECK_NS: Final = 500 * NS_PER_MS
 REVOKES_PER_CHECK: Final = 500
 CHECKPOINTS_PER_CHECK: Final = 1_000
+WAITING_MAX: Final = 100_000
+"""Questions to a new leader that has not applied all it has."""
 
 
 class Leader(Protocol):
@@ -52,13 +54,22 @@ class Leases:
         self._checkpoints = checkpoints
         self._next_check_ns = 0
         self.primary = False
+        self._complete_from = 0
+        """Index from which on this leader knows all leases: its first entry comes after all older
+        ones, of which a new leader (one just restarted, too) may have applied a part only."""
+        self._applied = 0
+        self._waiting: list[Callable[[], None]] = []
         self.now_ns = 0
         self.expired_total = 0
         self.renewed_total = 0
 
-    def lead(self, now_ns: int) -> None:
-        """This member leads: leases get their remaining TTL plus an election timeout."""
+    def lead(self, now_ns: int, last_index: int) -> None:
+        """This member leads: leases get their remaining TTL plus an election timeout.
+
+        What is asked of them waits until `last_index`, the end of its log, is applied.
+        """
         self.now_ns = now_ns
+        self._complete_from = last_index
         self.primary = True
         self.lessor.promote(now_ns, self._extend_ns)
 
@@ -67,6 +78,27 @@ class Leases:
         if self.primary:
             self.primary = False
             self.lessor.demote()
+            self._ask_again()
+
+    def applied(self, index: int) -> None:
+        """Entries up to `index` are applied."""
+        self._applied = index
+        if self._waiting and index >= self._complete_from:
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for ask in waiting:
+            ask()
+
+    def _wait(self, ask: Callable[[], None]) -> bool:
+        """Keep a question for later if it is too early for it; raises TOO_MANY_REQUESTS."""
+        if self._applied >= self._complete_from:
+            return False
+        if len(self._waiting) >= WAITING_MAX:
+            raise errors.TOO_MANY_REQUESTS()
+        self._waiting.append(ask)
+        return True
 
     def renew(
         self, lease: LeaseId, done: Callable[[int], None], failed: Callable[[BaseException], None]
@@ -74,6 +106,8 @@ class Leases:
         """Renew on the primary; `done(ttl in seconds)`, 0 for a lease that is not there."""
         if not self.primary:
             self._proposer.forwarding.renew(lease, done, failed)
+            return
+        if self._wait(lambda: self.renew(lease, done, failed)):
             return
         try:
             ttl_s = self.lessor.renew(lease, self.now_ns)
@@ -87,6 +121,8 @@ class Leases:
         """A LeaseTimeToLiveResponse without header, or the error."""
         if not self.primary:
             self._proposer.forwarding.time_to_live(request, done)
+            return
+        if self._wait(lambda: self.time_to_live(request, done)):
             return
         lease = LeaseId(request.ID)
         response = rpc.LeaseTimeToLiveResponse(ID=lease)

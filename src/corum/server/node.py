@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from corum import errors
+from corum.auth import SimpleTokens
+from corum.auth.passwords import COST_DEFAULT
 from corum.backend import schema
 from corum.backend.backend import Backend, BackendFull
 from corum.lease import Lessor
@@ -34,15 +36,17 @@ from corum.raft import (
 )
 from corum.server import operations as op
 from corum.server.apply import Applier
+from corum.server.auth import Auth, Tokens
 from corum.server.auto_compaction import Policy
 from corum.server.commits import Commits, Jobs
 from corum.server.drive import Driver, Log
 from corum.server.forwarding import Forwarding
-from corum.server.gate import OpenGate
+from corum.server.gate import Gate, OpenGate
 from corum.server.handover import Handover
 from corum.server.headers import Headers
 from corum.server.installation import Installation
 from corum.server.leases import Leases
+from corum.server.listeners import LongCall
 from corum.server.maintenance import DEFRAGMENT_POLL_NS, Defragmentation, Downloads
 from corum.server.outbox import Answers, Outbox
 from corum.server.peering import NoPeers, Peering
@@ -90,6 +94,10 @@ class NodeConfig:
     reports_storage: bool = True
     auto_compaction: Callable[[], Policy] | None = None
     """Makes the policy; None: nothing is compacted unless asked."""
+    tokens: Callable[[], Tokens] = SimpleTokens
+    bcrypt_cost: int = COST_DEFAULT
+    client_cert_auth: bool = False
+    """A client certificate's CN names the user of calls without token."""
 
 
 class Ports(Protocol):
@@ -105,6 +113,10 @@ class Ports(Protocol):
     def snapshots(self) -> SnapshotKeeper: ...
     @property
     def dice(self) -> random.Random: ...
+    @property
+    def secrets(self) -> random.Random:
+        """Dice that nobody can foretell (tokens)."""
+        ...
 
     def transition(self, level: str, message: str, **fields: Any) -> None:
         """Something an operator wants to read; cores do not log, they say."""
@@ -154,13 +166,20 @@ class Node:
         self.config = config
         self.ports = ports
         self.dice = ports.dice
+        self.secrets = ports.secrets
         self.members = members
         self.backend = backend
         self.raft = raft
         self.raft_storage = storage
         self.now_ns = 0
+        self.writable = False
+        self.disk_full = False
+        """The log cannot be written: writes are refused; what waits is written later."""
+        self.room_bytes = 0
+        """What the quota leaves, as of the beginning of this turn."""
         self.stopping = False
         self.out = Outbox()
+        self.long_calls: dict[int, LongCall] = {}
         self.headers = Headers(members.cluster, members.local)
         self.store = Store(backend)
         self.lessor = Lessor(min_ttl_s(config))
@@ -170,7 +189,7 @@ class Node:
         self.out.blocked = self._stream_blocked
         self.alarms = Alarms(backend)
         self.space = Space(backend, config.quota_bytes, self._raise_no_space)
-        self.gate: Any = OpenGate()
+        self.gate: Gate | OpenGate = OpenGate()
         self.applier = Applier(
             self.store, self.lessor, backend, self.watch, self.headers, self.alarms, self._say
         )
@@ -203,12 +222,16 @@ class Node:
         self.applied_index = 0
         self.applied_term = 0
         self.consistent_index = schema.from_u64(backend.get(schema.META, schema.CONSISTENT_INDEX))
+        """What the backend held when this member started; entries up to here are not applied to it
+        again."""
+        self._consistent_term = schema.from_u64(backend.get(schema.META, schema.TERM))
         self.soft = SoftState(0, Role.FOLLOWER)
         self.leader_changes_total = 0
         self.leader_since_ns = 0
         self.compacted_rows_total = 0
         self.replaying = True
         """True until everything that was committed before this start is applied."""
+        ports.log.full = self.log_full
         self.driver = Driver(raft, storage, ports.log, self, members.local)
         self.reconfiguration = Reconfiguration(self)
         self.installation = Installation(self)
@@ -227,6 +250,7 @@ class Node:
             op.DOWNGRADE_INFO_SET: self.versions.apply_downgrade,
             op.V2_REQUEST: self.v2.apply,
         }
+        self.auth = Auth(self)
         self._raising_no_space = False
         self.first_commit = self.committed
         self._next_tick_ns = 0
@@ -245,6 +269,8 @@ class Node:
             alarm = rpc.AlarmMember.FromString(key)
             alarms.append((alarm.memberID, alarm.alarm))
         self.alarms.restore(alarms)
+        self.auth.store.restore(self.backend)
+        self.gate = self.auth.gate
 
     # ---- admission: what every call is asked first
 
@@ -282,6 +308,8 @@ class Node:
         self.check_open(meta)
         if self.alarms.corrupt:
             raise errors.CORRUPT()
+        if self.disk_full:
+            raise errors.NO_SPACE()
         if self.committed - self.applied_index > APPLY_GAP_MAX:
             raise errors.TOO_MANY_REQUESTS()
 
@@ -292,7 +320,7 @@ class Node:
         operation: int,
         message: bytes,
         request: Any,
-        call: int,
+        call: Any,
         *,
         answer: Answer | None = None,
         prefix: bytes = b"",
@@ -304,7 +332,15 @@ class Node:
         self, op: int, message: bytes, request: Any, answer: Answer | None = None
     ) -> None:
         """Replicate something of this member's own."""
-        self.proposals.add(op, message, request, None, self.now_ns, answer or _nobody_waits)
+        then = answer or _nobody_waits
+        self.proposals.add(op, message, request, None, self.now_ns, then, self.gate.own())
+
+    def refuse(self, call: Any, error: errors.EtcdError) -> None:
+        """End a call that failed before it was carried out; `call` may be somebody's `fail`."""
+        if isinstance(call, int):
+            self.out.error(call, error)
+        elif call is not None:
+            call.fail(error)
 
     # ---- a turn of the loop
 
@@ -313,6 +349,10 @@ class Node:
         self.now_ns = now_ns
         self.applier.now_ns = now_ns
         self.leases.now_ns = now_ns
+        self.writable = not (self.stopping or self.disk_full or self.alarms.corrupt) and (
+            self.committed - self.applied_index <= APPLY_GAP_MAX
+        )
+        self.room_bytes = self.space.room()
 
     def end(self) -> None:
         """Everything that follows from what was dispatched since `begin`."""
@@ -321,19 +361,23 @@ class Node:
             self._tick(now_ns)
         if self.versions.due(now_ns):
             self.versions.tick(now_ns)
+        if self.auth.early:
+            self.auth.resume()
         context = self.reads.begin_round(now_ns)
         if context is not None:
             self.raft.read_index(context)
         self.driver.pump(self.proposals)
-        for serve, call, request in self.reads.ready(self.applied_index):
-            serve(call, request)
+        self.leases.applied(self.applied_index)
+        reads = self.reads.ready(self.applied_index)
+        if reads:
+            self.gate.serve(reads)
         self.snapshotting.step()
         if self.defragmentation.active:
             self.defragmentation.step()
         if self.installation.active:
             self.installation.step()
         if self.commits.due(now_ns):
-            self.commits.run(self.applied_index, self.applied_term, now_ns)
+            self.commits.run(*self.backend_position, now_ns)
         if self.watch.has_work:
             self._say(self.watch.sync_slice())
         if self.store.compaction is not None:
@@ -354,19 +398,18 @@ class Node:
     def _tick(self, now_ns: int) -> None:
         self._next_tick_ns = max(self._next_tick_ns + self.config.tick_ns, now_ns)
         self.raft.tick()
+        self.ports.log.retry(now_ns)
         for waiter in self.proposals.overdue(now_ns):
             self._timed_out(waiter)
-        for _, call, _ in self.reads.overdue(now_ns):
-            if isinstance(call, int):
-                self.out.error(call, errors.TIMEOUT())
-            else:
-                call.then(errors.TIMEOUT.text)  # a probe
+        for _, call, _, _ in self.reads.overdue(now_ns):
+            self.refuse(call, errors.TIMEOUT())
         for context in self.reads.retry(now_ns):
             self.raft.read_index(context)
         self.leases.tick(now_ns)
         self.forwarding.tick()
         self.handover.tick(now_ns)
         self.v2.tick(now_ns)
+        self.auth.tick(now_ns)
         if self.auto_compaction is not None:
             self._compact_automatically(self.auto_compaction, now_ns)
         self._say(self.watch.tick(now_ns))
@@ -424,7 +467,10 @@ class Node:
         operations = self.applier.operations
         waiting = self.proposals.waiting
         replies, out = self.out.replies, self.out
+        self.applier.begin_batch()
+        start_ns = self.ports.unix_time_ns()
         consistent, counts = self.consistent_index, self.applier.counts
+        rights = self.auth.store
         for entry in entries:
             waiter: Any = entry.request
             if waiter is not None:
@@ -441,7 +487,8 @@ class Node:
             if entry.index <= consistent and operation != op.V2_REQUEST:
                 self.versions.replay_to_v2(operation, request)
                 continue
-            result = operations[operation](request)
+            refusal = self.auth.refusal(entry, operation) if rights.enabled else None
+            result = operations[operation](request) if refusal is None else refusal
             if operation in counts:
                 counts[operation] += 1
             if waiter is None:
@@ -454,6 +501,7 @@ class Node:
             else:
                 out.error(waiter[1], result)
         self.applier.tell_watchers()
+        self.applier.measured(len(entries), self.ports.unix_time_ns() - start_ns)
         last = entries[-1]
         self.applied_index = last.index
         self.applied_term = last.term
@@ -487,7 +535,7 @@ class Node:
         self.soft = state
         self.headers.set_term(self.raft.raft.term)
         if self.is_leader and not was_leader:
-            self.leases.lead(self.now_ns)
+            self.leases.lead(self.now_ns, self.raft.raft.log.last_index)
         elif was_leader and not self.is_leader:
             self.leases.follow()
         self.versions.leader_changed()
@@ -529,6 +577,14 @@ class Node:
         return self.raft.raft.log.committed
 
     @property
+    def backend_position(self) -> tuple[int, int]:
+        """Index and term of the last entry in the backend: ahead of what is applied while a restart
+        replays entries that the backend has already."""
+        if self.applied_index < self.consistent_index:
+            return self.consistent_index, self._consistent_term
+        return self.applied_index, self.applied_term
+
+    @property
     def term(self) -> int:
         """Raft's current term."""
         return self.raft.raft.term
@@ -553,12 +609,18 @@ class Node:
     # ---- streams
 
     def _stream_blocked(self, call: int) -> None:
-        if not self.downloads.blocked(call):
+        long = self.long_calls.get(call)
+        if long is not None:
+            long.blocked()
+        elif not self.downloads.blocked(call):
             self.watch.blocked(call)
 
     def stream_writable(self, call: int) -> None:
         """A stream that was blocked has room again."""
-        if not self.downloads.writable(call):
+        long = self.long_calls.get(call)
+        if long is not None:
+            long.writable()
+        elif not self.downloads.writable(call):
             self.watch.unblocked(call)
 
     # ---- membership
@@ -591,11 +653,10 @@ class Node:
         """Say why a proposal was not decided in time, as etcd does."""
         call, answer = waiter[1], waiter[4]
         error = self._why_late(waiter[5] - self.config.timeout_ns)
-        if call is None:
-            if answer is not None:
-                answer(call, error)
+        if call is None and answer is not None:
+            answer(call, error)
         else:
-            self.out.error(call, error)
+            self.refuse(call, error)
 
     def _why_late(self, since_ns: int) -> errors.EtcdError:
         lost_ns = self.leader_since_ns - 2 * self.config.election_ticks * self.config.tick_ns
@@ -645,12 +706,21 @@ class Node:
         self.ports.transition("error", "failed to commit to the backend", error=str(error))
         self._raise_no_space()
 
+    def log_full(self, error: str | None) -> None:
+        """The log's disk is full, or (None) is not any more."""
+        self.disk_full = error is not None
+        if error is not None:
+            self.ports.transition("error", "no room for the log: refusing writes", error=error)
+        else:
+            self.ports.transition("info", "there is room for the log again")
+
     def stop(self) -> None:
         """Answer everybody who waits that the server stops."""
         self.stopping = True
         for waiter in self.proposals.drop_all():
-            if waiter[1] is not None:
-                self.out.error(waiter[1], errors.STOPPED())
+            self.refuse(waiter[1], errors.STOPPED())
+        for call in self.long_calls:
+            self.out.error(call, errors.STOPPED())
         self.out.flush(self.ports.transport)
 
 

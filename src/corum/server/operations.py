@@ -36,3 +36,19 @@ CLUSTER_VERSION_SET: Final = 1300
 CLUSTER_MEMBER_ATTR_SET: Final = 1301
 DOWNGRADE_INFO_SET: Final = 1302
 DOWNGRADE_VERSION_TEST: Final = 9900
+
+NAMES: Final = {
+    RANGE: "Range",
+    PUT: "Put",
+    DELETE_RANGE: "DeleteRange",
+    TXN: "Txn",
+    COMPACTION: "Compaction",
+    LEASE_GRANT: "LeaseGrant",
+    LEASE_REVOKE: "LeaseRevoke",
+    LEASE_CHECKPOINT: "LeaseCheckpoint",
+    ALARM: "Alarm",
+    CLUSTER_VERSION_SET: "ClusterVersionSet",
+    CLUSTER_MEMBER_ATTR_SET: "ClusterMemberAttrSet",
+    DOWNGRADE_INFO_SET: "DowngradeInfoSet",
+}
+"""What etcd's metrics call them."""

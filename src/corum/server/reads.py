@@ -18,8 +18,9 @@ from corum.values import NS_PER_MS
 WAITING_MAX: Final = 200_000
 RETRY_NS: Final = 500 * NS_PER_MS
 
-Read: TypeAlias = tuple[Callable[..., None], Any, Any]
-"""(serve, call, request): `serve(call, request)` runs when the read may be answered."""
+Read: TypeAlias = tuple[Callable[..., None], Any, Any, Any]
+"""(serve, call, request, meta): `serve(call, request)` runs when the read may be answered, if the
+gate lets the caller that `meta` tells of; `serve` raises nothing."""
 
 
 class Reads:
@@ -37,12 +38,12 @@ class Reads:
         self.failed_total = 0
         self.slow_total = 0
 
-    def add(self, serve: Callable[..., None], call: Any, request: Any) -> None:
+    def add(self, serve: Callable[..., None], call: Any, request: Any, meta: Any = None) -> None:
         """A read of this batch; raises TOO_MANY_REQUESTS."""
         if self._count >= WAITING_MAX:
             raise errors.TOO_MANY_REQUESTS()
         self._count += 1
-        self._gathered.append((serve, call, request))
+        self._gathered.append((serve, call, request, meta))
 
     def begin_round(self, now_ns: int) -> bytes | None:
         """The context to ask Raft about for what was gathered; None when nothing was."""

@@ -81,6 +81,11 @@ class Space:
             self._raise_alarm()
             raise errors.NO_SPACE()
 
+    def room(self) -> int:
+        """Bytes that may still be written; a huge number without a quota."""
+        quota = self.quota_bytes
+        return quota - self._backend.size - 1 if quota > 0 else 1 << 62
+
     def exceeded(self, cost_bytes: int) -> bool:
         """Would the store be over its quota?"""
         quota = self.quota_bytes

@@ -50,7 +50,7 @@ class Segment:
 
     def cut_to(self, size: int) -> None:
         """Forget what is behind `size`; synced."""
-        del self.data[size:]
+        self.data = bytearray(self.image(size)[:size])
         self.sync()
 
     def image(self, size: int) -> bytes:

@@ -21,8 +21,6 @@ from corum.wal.errors import WalCorrupt, WalTorn
 from corum.wal.replay import Replay, SegmentName, _Reader, segment_path
 from corum.wal.segments import Cut, Wal
 
-SYNC_NS: Final = 400_000
-"""How long an fdatasync takes, typically."""
 _FIRST: Final = SegmentName(0, 0, segment_path(DIRECTORY, 0, 0))
 
 
@@ -31,6 +29,8 @@ class Machine(Protocol):
 
     world: World
     disk: Disk
+    sync_ns: int
+    """How long an fdatasync takes, typically."""
 
     def effect(self, name: str) -> None:
         """Something outside is about to change, or just has; the machine may die here."""
@@ -158,7 +158,7 @@ class SimWriter:
         """Write, sync, report."""
         world = self._machine.world
         start_ns = max(self._free_ns, world.now_ns) + world.delay(20_000)
-        self._free_ns = start_ns + (world.delay(SYNC_NS) if sync else 0)
+        self._free_ns = start_ns + (world.delay(self._machine.sync_ns) if sync else 0)
         ends_ns = self._free_ns
         self._machine.later(
             start_ns - world.now_ns, lambda: self._write(token, fd, data, sync, ends_ns)
@@ -182,7 +182,7 @@ class SimWriter:
         if sync:
             machine.disk.segment(fd).sync()
         machine.effect("log: synced")
-        machine.deliver((LOG_SYNCED, token, None, SYNC_NS))
+        machine.deliver((LOG_SYNCED, token, None, machine.sync_ns))
 
     def write_now(self, fd: int, data: bytes, sync: bool, /) -> int:
         """The short path, on the loop. Raises OSError."""
@@ -198,9 +198,12 @@ class SimWriter:
                 raise OSError(errno.EIO, "Input/output error")
             segment.sync()
         machine.effect("log: synced by the short path")
-        took_ns = machine.world.delay(SYNC_NS)
+        took_ns = machine.world.delay(machine.sync_ns)
         machine.stall(took_ns)
         return took_ns
+
+    def clear_error(self) -> None:
+        """Nothing stands in the way of the next write but the disk itself."""
 
     def close(self) -> None:
         """Nothing to join."""

@@ -66,6 +66,7 @@ class SimMember:
         self.config = config
         self.faults = faults
         self.segment_bytes = segment_bytes
+        self.sync_ns = world.dice.choice((50_000, 400_000, 5_000_000))
         self.disk = Disk(world)
         self.network = Network(world, self)
         self.incarnation = 0
@@ -97,7 +98,7 @@ class SimMember:
 
     def _boot(self) -> None:
         world, node_config = self.world, self.config
-        self.dice = Random(world.dice.getrandbits(64))
+        self.dice = self.secrets = Random(world.dice.getrandbits(64))
         self.transport = self.network
         self.jobs = SimJobs(self)
         self._inbox: list[tuple[Any, ...]] = []
@@ -192,7 +193,7 @@ class SimMember:
         node.stop()
         if not node.commits.in_flight:
             self._backend.flush_own()
-            batch = self._backend.seal(node.applied_index, node.applied_term)
+            batch = self._backend.seal(*node.backend_position)
             if batch is not None and batch.write() is None:
                 self._backend.committed(batch)
         self.crash(power=False)

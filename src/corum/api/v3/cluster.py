@@ -34,6 +34,7 @@ class ClusterService(Service):
         """All members, by id; linearizable when asked."""
         request = decoded(rpc.MemberListRequest, message)
         node = self.node
+        node.gate.any_user(meta)
         if request.linearizable:
             node.check_open(meta)
             node.reads.add(self._list, call, request)

@@ -3,20 +3,27 @@ store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from corum import errors
 from corum.api.v3.calls import Service, decoded
+from corum.mvcc.txn import PUT as PLAN_PUT
+from corum.mvcc.txn import TXN as PLAN_TXN
 from corum.mvcc.txn import (
+    Plan,
+    Step,
     check_delete,
     check_range,
     check_txn,
     is_read_only,
-    operations,
+    steps_of,
 )
 from corum.pb import rpc
+from corum.server.node import HAS_LEADER
 from corum.server.operations import COMPACTION, DELETE_RANGE, PUT, TXN
+
+ONE_BYTE: Final = 0x80
+TWO_BYTES: Final = 0x4000
 
 PUT_COST: Final = 256
 """What the quota counts for a put beside its key and value (etcd's estimate)."""
@@ -43,34 +50,36 @@ class KvService(Service):
         request = decoded(rpc.RangeRequest, message)
         check_range(request)
         node = self.node
-        node.gate.read(meta, request.key, request.range_end)
         if request.serializable:
+            node.gate.read(meta, request.key, request.range_end)
             node.check_local(meta)
             node.ranges.serve(call, request)
         else:
             node.check_open(meta)
-            node.reads.add(node.ranges.serve, call, request)
+            node.reads.add(node.ranges.serve, call, request, meta)
 
     def range_stream(self, call: int, message: bytes, meta: Any) -> None:
         """The same result in chunks; header, more and count come with the last one."""
         request = decoded(rpc.RangeRequest, message)
         check_range(request)
         node = self.node
-        node.gate.read(meta, request.key, request.range_end)
         if request.serializable:
+            node.gate.read(meta, request.key, request.range_end)
             node.check_local(meta)
             node.ranges.stream(call, request)
         else:
             node.check_open(meta)
-            node.reads.add(node.ranges.stream, call, request)
+            node.reads.add(node.ranges.stream, call, request, meta)
 
     def put(self, call: int, message: bytes, meta: Any) -> None:
         """One key; the client's own bytes become the entry."""
         request = decoded(rpc.PutRequest, message)
-        key = request.key
+        key, value = request.key, request.value
         if not key:
             raise errors.EMPTY_KEY()
-        value = request.value
+        if len(message) == plain_put_bytes(len(key), len(value)):
+            self._put_plain(call, message, meta, request, key, value)
+            return
         if request.ignore_value and value:
             raise errors.VALUE_PROVIDED()
         if request.ignore_lease and request.lease:
@@ -80,6 +89,19 @@ class KvService(Service):
         node.space.admit(PUT_COST + len(key) + len(value))
         user = node.gate.put(meta, request)
         node.propose(PUT, message, request, call, prefix=user)
+
+    def _put_plain(
+        self, call: int, message: bytes, meta: Any, request: Any, key: bytes, value: bytes
+    ) -> None:
+        """A key and a value, nothing else: what most puts are; applied without the message."""
+        node = self.node
+        if not node.writable or meta[HAS_LEADER] is not None:
+            node.check_writable(meta)
+        cost = PUT_COST + len(key) + len(value)
+        if cost > node.room_bytes:
+            node.space.admit(cost)
+        user = node.gate.put(meta, request) if node.gate.enabled else b""
+        node.proposals.add(PUT, message, (key, value), call, node.now_ns, None, user)
 
     def delete_range(self, call: int, message: bytes, meta: Any) -> None:
         """Delete a key or a range in one revision."""
@@ -94,19 +116,22 @@ class KvService(Service):
         """If / then / else; one without writes is served as a read."""
         request = decoded(rpc.TxnRequest, message)
         node = self.node
-        check_txn(request, node.config.txn_ops_max)
-        user = node.gate.txn(meta, request)
-        if is_read_only(request):
-            if is_serializable(request):
+        plan = check_txn(request, node.config.txn_ops_max)
+        cost = plan_cost(plan)
+        if cost == 0 and is_read_only(plan):
+            if is_serializable(plan):
+                node.gate.txn(meta, plan)
                 node.check_local(meta)
-                node.ranges.read_txn(call, request)
+                node.ranges.read_txn(call, plan)
             else:
                 node.check_open(meta)
-                node.reads.add(node.ranges.read_txn, call, request)
+                node.reads.add(node.ranges.read_txn, call, plan, meta)
             return
         node.check_writable(meta)
-        node.space.admit(txn_cost(request))
-        node.propose(TXN, message, request, call, prefix=user)
+        user = node.gate.txn(meta, plan)
+        if cost:
+            node.space.admit(cost)
+        node.propose(TXN, message, plan, call, prefix=user)
 
     def compact(self, call: int, message: bytes, meta: Any) -> None:
         """Forget history up to a revision; physical ones answer when the rows are gone."""
@@ -118,31 +143,29 @@ class KvService(Service):
         node.propose(COMPACTION, message, request, call, answer=answer, prefix=user)
 
 
-def _operations(request: Any) -> Iterator[Any]:
-    return operations(request)
-
-
-def is_serializable(request: Any) -> bool:
+def is_serializable(plan: Plan) -> bool:
     """Every range of it may be served from this member's own state."""
-    return all(
-        one.request_range.serializable
-        for one in _operations(request)
-        if one.WhichOneof("request") == "request_range"
-    )
+    return all(asked.serializable for _, asked in steps_of(plan))
 
 
-def txn_cost(request: Any) -> int:
-    """etcd's estimate of what a transaction needs: the larger of its branches."""
-    return max(_branch_cost(request.success), _branch_cost(request.failure))
+def plan_cost(plan: Plan) -> int:
+    """etcd's estimate of what a transaction needs: the larger of its branches; 0 without puts."""
+    return max(_branch_cost(plan.success), _branch_cost(plan.failure))
 
 
-def _branch_cost(operations: Any) -> int:
+def _branch_cost(steps: list[Step]) -> int:
     cost = 0
-    for operation in operations:
-        kind = operation.WhichOneof("request")
-        if kind == "request_put":
-            put = operation.request_put
-            cost += PUT_COST + len(put.key) + len(put.value)
-        elif kind == "request_txn":
-            cost += txn_cost(operation.request_txn)
+    for kind, asked in steps:
+        if kind == PLAN_PUT:
+            cost += PUT_COST + len(asked.key) + len(asked.value)
+        elif kind == PLAN_TXN:
+            cost += plan_cost(asked)
     return cost
+
+
+def plain_put_bytes(key: int, value: int) -> int:
+    """Size of a PutRequest that holds a key and a value of these sizes and nothing else."""
+    size = key + 2 if key < ONE_BYTE else key + 3
+    if value:
+        size += value + (2 if value < ONE_BYTE else 3 if value < TWO_BYTES else 4)
+    return size

@@ -73,9 +73,9 @@ class LeaseService(Service):
         node = self.node
         node.gate.lease(meta, request.ID)
         lease = LeaseId(request.ID)
-        header = node.headers.at(node.store.revision)
 
         def renewed(ttl_s: int) -> None:
+            header = node.headers.at(node.store.revision)
             out = header + b"\x10" + varint(lease & 0xFFFFFFFFFFFFFFFF)
             if ttl_s:
                 out += b"\x18" + varint(ttl_s)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from corum import errors
 from corum.api.v3.calls import Service, decoded
 from corum.pb import rpc
+from corum.server.auth import EarlyToken
 
 PROGRESS_JITTER: Final = 0.1
 STREAM_WATCHERS_MAX: Final = 1_000_000
@@ -30,10 +31,9 @@ class WatchService(Service):
         jitter = int(interval * PROGRESS_JITTER * node.dice.random())
         node.watch.open(call, node.now_ns, interval + jitter)
 
-    def half_closed(self, call: int) -> None:
-        """The client sends no more; etcd ends the stream."""
-        self.node.watch.close(call)
-        self.node.out.finish(call)
+    def half_closed(self, call: int) -> bool:
+        """The client sends no more; as in etcd, what it watches goes on (True: keep it open)."""
+        return True
 
     def closed(self, call: int) -> None:
         """The call is gone."""
@@ -59,6 +59,8 @@ class WatchService(Service):
         key = request.key or b"\0"
         try:
             node.gate.read(meta, key, request.range_end)
+        except EarlyToken:
+            raise
         except errors.EtcdError as error:
             return node.watch.refuse(
                 call, f"rpc error: code = {errors.code_name(error.code)} desc = {error.text}"

@@ -100,5 +100,4 @@ def downgrade(invocation: Invocation) -> None:
             lambda: context.out.line(
                 f"Downgrade {action} success, cluster version {response.version}"
             ),
-            fields=lambda: context.out.header(response),
         )

@@ -32,7 +32,14 @@ def defragment(data_dir: str) -> int:
     return _etcdutl(["defrag", f"--data-dir={data_dir}"])
 
 
-def _etcdutl(words: Sequence[str]) -> int:
-    from corum.cli.etcdutl import run
+def backup(values: Values) -> int:
+    """The v2 backup of a data directory."""
+    shown = dict(values.shown())
+    return _etcdutl(["backup", *(f"--{name}={shown[name]}" for name in sorted(values.changed))])
 
-    return run(words)
+
+def _etcdutl(words: Sequence[str]) -> int:
+    from corum.cli.command import run
+    from corum.cli.etcdutl.commands import PROGRAM
+
+    return run(PROGRAM, words)

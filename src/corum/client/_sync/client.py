@@ -82,9 +82,7 @@ class Client:
         timeout_s: float | None = DEFAULT,
     ) -> KeyValue | None:
         """One key, None when there is none. serializable: from this member, perhaps stale."""
-        found = self.range(
-            key, revision=revision, serializable=serializable, timeout_s=timeout_s
-        )
+        found = self.range(key, revision=revision, serializable=serializable, timeout_s=timeout_s)
         return found.kvs[0] if found.kvs else None
 
     def range(
@@ -97,9 +95,7 @@ class Client:
     ) -> RangeResult:
         """[key, end), or with `prefix` / `from_key`; options as of `requests.range_request`."""
         request = requests.range_request(key, end, **options)
-        return results.range_result(
-            self.session.call(methods.RANGE, request, timeout_s=timeout_s)
-        )
+        return results.range_result(self.session.call(methods.RANGE, request, timeout_s=timeout_s))
 
     def scan(
         self, key: Bytes, end: Bytes | None = None, *, page: int = SCAN_KEYS, **options: Any
@@ -136,9 +132,7 @@ class Client:
             ignore_value=ignore_value,
             ignore_lease=ignore_lease,
         )
-        return results.put_result(
-            self.session.call(methods.PUT, request, timeout_s=timeout_s)
-        )
+        return results.put_result(self.session.call(methods.PUT, request, timeout_s=timeout_s))
 
     def delete(
         self,
@@ -204,9 +198,7 @@ class Client:
 
     # Leases ----------------------------------------------------------------------------------
 
-    def lease(
-        self, ttl_s: int, *, lease_id: int = 0, timeout_s: float | None = DEFAULT
-    ) -> Lease:
+    def lease(self, ttl_s: int, *, lease_id: int = 0, timeout_s: float | None = DEFAULT) -> Lease:
         """Grant a lease. As a context manager it is kept alive; otherwise see its methods."""
         request = rpc.LeaseGrantRequest(TTL=ttl_s, ID=lease_id)
         response = self.session.call(methods.LEASE_GRANT, request, timeout_s=timeout_s)

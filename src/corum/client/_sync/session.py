@@ -61,9 +61,7 @@ class Session:
 
     # Calls -----------------------------------------------------------------------------------
 
-    def call(
-        self, method: Method[T], request: Message, *, timeout_s: float | None = DEFAULT
-    ) -> T:
+    def call(self, method: Method[T], request: Message, *, timeout_s: float | None = DEFAULT) -> T:
         """The answer to `request`. Raises ClientError.
 
         timeout_s: for the whole call with all retries; None waits for ever.
@@ -130,9 +128,7 @@ class Session:
         index, wait_ns = self._balancer.pick(monotonic_ns())
         if wait_ns:
             sleep(wait_ns / NS_PER_S)
-        stream = self._network.stream(
-            self._channel(index), method.path, _metadata(self._token)
-        )
+        stream = self._network.stream(self._channel(index), method.path, _metadata(self._token))
         stream.index = index
         return stream
 
