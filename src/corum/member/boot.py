@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from corum.backend import schema
 from corum.backend.backend import Backend
-from corum.member import received
+from corum.member import forced, received
 from corum.membership import bootstrap
 from corum.membership.members import Members
 from corum.pb import etcdserver, raftpb
@@ -93,8 +93,16 @@ def in_memory(first: bootstrap.FirstList) -> Booted:
     return Booted(Members(first.cluster, first.local), storage, None, True)
 
 
-def restart(data: DataDir, backend: Backend, segment_bytes: int = SEGMENT_BYTES) -> Booted:
+def restart(
+    data: DataDir,
+    backend: Backend,
+    segment_bytes: int = SEGMENT_BYTES,
+    *,
+    force_new_cluster: bool = False,
+) -> Booted:
     """A member that has run before: newest snapshot, then the log behind it.
+
+    `force_new_cluster`: it goes on alone, all others are removed from its cluster.
 
     Raises WalError (damaged, missing or locked files), BackendError.
     """
@@ -108,6 +116,8 @@ def restart(data: DataDir, backend: Backend, segment_bytes: int = SEGMENT_BYTES)
     except WalTorn:
         repair(data.wal)
         wal = Wal.open(data.wal, start, segment_bytes=segment_bytes)
+    if force_new_cluster:
+        forced.go_on_alone(wal, snapshot, received.consistent_index(backend))
     return resumed(wal, snapshot, backend)
 
 
@@ -120,7 +130,11 @@ def resumed(wal: Wal, snapshot: Snapshot | None, backend: Backend) -> Booted:
     storage = MemoryStorage()
     if snapshot is not None:
         storage.apply_snapshot(snapshot)
-    storage.set_hard_state(replay.hard_state)
+    state = replay.hard_state
+    if snapshot is not None and state.commit < snapshot.index:
+        # A crash came between the record of a leader's snapshot and the state that follows it.
+        state = HardState(max(state.term, snapshot.term), state.vote, snapshot.index)
+    storage.set_hard_state(state)
     storage.append(replay.entries)
     members = Members(ClusterId(who.ClusterID), MemberId(who.NodeID))
     members.restore(

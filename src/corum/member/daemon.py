@@ -68,6 +68,7 @@ def settings_of(config: Config) -> Settings:
         list(config.listen_peer_urls),
         wal_dir=config.wal_dir or None,
         initial_cluster_state=config.initial_cluster_state,
+        force_new_cluster=config.force_new_cluster,
         initial_cluster_token=config.initial_cluster_token,
         listen_metrics_urls=list(config.listen_metrics_urls),
         listen_client_http_urls=list(config.listen_client_http_urls),

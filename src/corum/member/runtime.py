@@ -177,7 +177,7 @@ class Runtime:
         self.backend = LmdbBackend(data.backend)
         self._cleanup.append(self.backend.close)
         if first is None:
-            booted = boot.restart(data, self.backend)
+            booted = boot.restart(data, self.backend, force_new_cluster=settings.force_new_cluster)
         elif self._others:
             booted = boot.join(data, first)
         else:
@@ -239,6 +239,8 @@ class Runtime:
 
     def removed(self) -> None:
         """This member was removed: leave."""
+        if self.was_removed:
+            return
         self._say("warn", REMOVED)
         self.was_removed = True
         self._stop_ns = self.node.now_ns + REMOVED_NS
@@ -373,7 +375,7 @@ class Runtime:
             self._stop_wanted = True
             return
         self._leaving = True
-        self._say("info", "leadership transfer starting", **{"transferee": f"{successor:x}"})
+        self._say("info", "leadership transfer starting", transferee=f"{successor:x}")
         self.node.handover.start(successor, self._handed_over)
 
     def _handed_over(self, error: BaseException | None) -> None:

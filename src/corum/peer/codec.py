@@ -29,7 +29,7 @@ _LINK_HEARTBEAT: Final = 0
 _APP_ENTRIES: Final = 1
 _APP: Final = 2
 _NO_SNAPSHOT: Final = b"\x4a\x0a\x12\x08\x0a\x02\x28\x00\x10\x00\x18\x00"
-_ENTRY_TYPES: Final = tuple(EntryType)
+_ENTRY_TYPES: Final[tuple[EntryType, ...]] = tuple(EntryType)
 
 
 class CodecError(Exception):
@@ -115,7 +115,8 @@ def decode(data: bytes) -> Message:
 
 
 def _entry(found: Any) -> Entry:
-    return Entry(found.Term, found.Index, _ENTRY_TYPES[found.Type], found.Data)
+    kind: int = found.Type
+    return Entry(found.Term, found.Index, _ENTRY_TYPES[kind], found.Data)
 
 
 def _snapshot(found: Any) -> Snapshot | None:
@@ -164,8 +165,8 @@ class AppWriter:
     heartbeat = bytes((_LINK_HEARTBEAT,))
 
     def __init__(self) -> None:
-        self._term = 0
-        self._index = 0
+        self._term: int = 0
+        self._index: int = 0
 
     def encode(self, messages: Sequence[Message]) -> bytes:
         """Append messages, to be sent at once."""
