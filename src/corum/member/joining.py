@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from corum import _transport as wire
+from corum.member.asking import ask
 from corum.membership.bootstrap import BootstrapError, FirstList
 from corum.membership.members import Member
 from corum.values import ClusterId, MemberId
 
-TIMEOUT_MS: Final = 5_000
 CLUSTER_ID: Final = "x-etcd-cluster-id"
-
-Answer = tuple[int, dict[str, str], bytes]
 
 
 def join(mine: FirstList, initial_cluster: Mapping[str, Sequence[str]]) -> FirstList:
@@ -46,36 +43,16 @@ def ask_members(urls: Sequence[str]) -> tuple[ClusterId, list[Member]]:
     """(cluster id, members) from the first of `urls` that answers; raises BootstrapError."""
     with wire.Transport() as transport:
         for url in urls:
-            answer = get(transport, url, "/members")
-            if answer is None or answer[0] != 200:
+            answer = ask(transport, "GET", url, "/members")
+            if answer is None or answer.status != 200:
                 continue
             try:
-                listed: Any = json.loads(answer[2])
+                listed: Any = json.loads(answer.body)
                 members = [Member.from_json(json.dumps(one).encode()) for one in listed]
-                return ClusterId(int(answer[1][CLUSTER_ID], 16)), members
+                return ClusterId(int(answer.headers[CLUSTER_ID], 16)), members
             except (ValueError, KeyError, TypeError):
                 continue
     raise BootstrapError(
         "cannot fetch cluster info from peer urls: "
         "could not retrieve cluster information from the given URLs"
     )
-
-
-def get(transport: wire.Transport, url: str, target: str) -> Answer | None:
-    """One GET, waited for, by a transport of its own; None when there was no answer."""
-    channel = transport.connect(url)
-    call = channel.http_request("GET", target, [], b"", TIMEOUT_MS)
-    status, headers, body = 0, dict[str, str](), b""
-    until = time.monotonic() + TIMEOUT_MS / 1_000 + 1
-    while time.monotonic() < until:
-        for event in transport.poll(TIMEOUT_MS, 64):
-            if event[1] != call:
-                continue
-            if event[0] == wire.RESPONSE_HEAD:
-                status, headers = event[2], dict(event[3])
-            elif event[0] == wire.RESPONSE_CHUNK:
-                transport.consume(call, len(event[2]))
-                body += event[2]
-            elif event[0] == wire.RESPONSE_END:
-                return (status, headers, body) if event[2] == 0 else None
-    return None
