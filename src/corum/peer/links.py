@@ -10,6 +10,7 @@ from corum.peer.codec import AppWriter, MessageWriter, encode
 from corum.peer.rules import Headers, Identity
 from corum.peer.stream import APP, MESSAGE, InStream, OutStream, Wire
 from corum.raft import Message, MessageType
+from corum.server.peering import LinkStatistics
 from corum.values import NS_PER_MS
 
 POSTS_MAX: Final = 4
@@ -105,6 +106,7 @@ class Peer:
         self._posts: deque[Message] = deque()
         self.active_since_ns = 0
         """0: not reachable."""
+        self.statistics = LinkStatistics()
 
     # ---- addresses
 

@@ -21,6 +21,7 @@ from corum.peer.stream import APP, MESSAGE, OutStream
 from corum.peer.version_poll import VersionPoll
 from corum.raft import Message, MessageType
 from corum.server.node import Node
+from corum.server.peering import LinkStatistics
 
 STREAMS: Final = "/raft/stream/"
 REMOTES_MAX: Final = 64
@@ -137,6 +138,10 @@ class Peers:
         """See `Peering`."""
         return self.versions.all()
 
+    def statistics(self) -> dict[int, LinkStatistics]:
+        """See `Peering`."""
+        return {peer.id: peer.statistics for peer in self._peers.values()}
+
     def connect(self, url: str) -> Channel:
         """A way to another member."""
         return self._channels(url)
@@ -186,6 +191,9 @@ class Peers:
 
     def unreachable(self, member: int) -> None:
         """A message was lost."""
+        peer = self._peers.get(member)
+        if peer is not None:
+            peer.statistics.fail += 1
         self.node.raft.report_unreachable(member)
 
     def snapshot_ended(self, member: int, ok: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from corum.values import NS_PER_S
+from corum.values import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     from corum.peer.transport import Peers
@@ -36,7 +36,12 @@ class VersionPoll:
                 self._ask(peer.id)
 
     def _ask(self, member: int) -> None:
+        asked_ns = self._peers.now_ns
+
         def done(status: int, body: bytes) -> None:
+            peer = self._peers.get(member)
+            if status == 200 and peer is not None:
+                peer.statistics.took((self._peers.now_ns - asked_ns) / NS_PER_MS)
             try:
                 found: Any = json.loads(body) if status == 200 else {}
                 version = str(found["etcdserver"])
