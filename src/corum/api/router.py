@@ -8,7 +8,7 @@ counted, so that one request cannot stop a member.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from corum import _transport as wire
 from corum import errors
@@ -21,7 +21,21 @@ from corum.server.node import Node
 METADATA_KEYS: Final = ("token", "authorization", "hasleader", "client-api-version")
 """What handlers find in `meta`, in this order."""
 
+PEER_KINDS: Final = (
+    *(wire.HTTP_OPEN, wire.HTTP_CHUNK, wire.HTTP_END),
+    *(wire.RESPONSE_HEAD, wire.RESPONSE_CHUNK, wire.RESPONSE_END),
+)
+"""Bodies that are streamed to us, and answers to our own requests: only members send such."""
+
 HttpHandler: TypeAlias = Callable[..., None]
+
+
+class PeerEvents(Protocol):
+    """Events of the peer port, and of our requests to other members (`corum.peer`)."""
+
+    def event(self, event: tuple[Any, ...], /) -> None: ...
+    def closed(self, call: int, /) -> bool: ...
+    def writable(self, call: int, /) -> bool: ...
 
 
 class Router:
@@ -41,8 +55,12 @@ class Router:
         self.versions: dict[str | None, int] = {}
         self.bugs_total = 0
         self.http: HttpHandler | None = None
+        self.meet_peers: Callable[[], PeerEvents] = _nobody
+        """Makes `peers`, at the first event that is theirs."""
         self.http_writable: Callable[[int], bool] = lambda call: False
         self.http_closed: Callable[[int], None] = lambda call: None
+        self.peers: PeerEvents | None = None
+        self.peer_listeners: frozenset[int] = frozenset()
         self._kinds: dict[int, Callable[[tuple[Any, ...]], None]] = {
             wire.STREAM_OPEN: self._stream_open,
             wire.STREAM_MESSAGE: self._stream_message,
@@ -52,7 +70,7 @@ class Router:
             wire.HTTP: self._http,
             wire.POSTED: self._posted,
             wire.LOG_SYNCED: self._synced,
-        }
+        } | dict.fromkeys(PEER_KINDS, self._for_peers)
 
     def _register(self, service: Service) -> None:
         for name, handler in service.unary().items():
@@ -161,6 +179,8 @@ class Router:
 
     def _cancelled(self, event: tuple[Any, ...]) -> None:
         call = event[1]
+        if self.peers is not None and self.peers.closed(call):
+            return
         self._forget(call)
         self.node.downloads.cancel(call)
         long = self.node.long_calls.get(call)
@@ -170,14 +190,24 @@ class Router:
 
     def _writable(self, event: tuple[Any, ...]) -> None:
         call = event[1]
+        if self.peers is not None and self.peers.writable(call):
+            return
         if not self.http_writable(call):
             self.node.stream_writable(call)
 
     # ---- the rest
 
     def _http(self, event: tuple[Any, ...]) -> None:
+        if event[2] in self.peer_listeners:
+            self._for_peers(event)
+            return
         assert self.http is not None
         self.http(*event[1:])
+
+    def _for_peers(self, event: tuple[Any, ...]) -> None:
+        if self.peers is None:
+            self.peers = self.meet_peers()
+        self.peers.event(event)
 
     def _posted(self, event: tuple[Any, ...]) -> None:
         done, result = event[1]
@@ -186,6 +216,10 @@ class Router:
     def _synced(self, event: tuple[Any, ...]) -> None:
         _, token, error, took_ns = event
         self.node.driver.synced(token, error, took_ns)
+
+
+def _nobody() -> PeerEvents:
+    raise AssertionError("no listener for members")
 
 
 def _unimplemented(path: str) -> Callable[..., None]:

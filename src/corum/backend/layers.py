@@ -227,6 +227,13 @@ class LayeredBucket(LayeredReader):
         self._sealed = {}
         self._sealed_keys = SortedKeys(self._sealed)
 
+    def forget(self) -> None:
+        """Drop what is not committed: another file takes the place of this one."""
+        self.pending = {}
+        self._pending_keys = SortedKeys(self.pending)
+        self._sealed = {}
+        self._sealed_keys = SortedKeys(self._sealed)
+
     def frozen(self, base: Base) -> LayeredReader:
         """What a view sees of this bucket, above the committed rows `base`."""
         return LayeredReader(base, self.pending.copy(), self._sealed)

@@ -348,6 +348,28 @@ class LmdbBackend:
         self._defragmenting = None
         return True
 
+    def adopt(self, path: Path) -> None:
+        """Put another file, made by `LmdbBackend` and closed, in place of this one.
+
+        What is pending is forgotten. Only while no batch is in flight and nothing is rewritten.
+        Open views keep the old file, which goes with the last of them.
+        """
+        assert self._in_flight is None, "a batch is being written"
+        assert self._defragmenting is None, "the file is being rewritten"
+        self._txn.abort()
+        if not self._views:
+            self.env.close()
+        self._views = set()
+        os.replace(path, self.path)
+        # The old file's lock table must not be shared with the new one.
+        for lock in (path, self.path):
+            lock.with_name(lock.name + "-lock").unlink(missing_ok=True)
+        self._sync_directory()
+        for bucket in self.buckets.values():
+            bucket.forget()
+        self._open()
+        self._read_index()
+
     def close(self) -> None:
         for view in tuple(self._views):
             view.close()
@@ -372,13 +394,16 @@ class LmdbBackend:
         if not self.buckets:
             for name, db in self.databases.items():
                 self.buckets[name] = LayeredBucket(_Base(self._txn, db), {}, {})
-            meta = self.buckets[schema.META]
-            self._committed_index = (
-                schema.from_u64(meta.get(schema.CONSISTENT_INDEX)),
-                schema.from_u64(meta.get(schema.TERM)),
-            )
+            self._read_index()
         else:
             self._rebase()
+
+    def _read_index(self) -> None:
+        meta = self.buckets[schema.META]
+        self._committed_index = (
+            schema.from_u64(meta.get(schema.CONSISTENT_INDEX)),
+            schema.from_u64(meta.get(schema.TERM)),
+        )
 
     def _map(self) -> Environment:
         """Open with the largest map the process may have (RLIMIT_AS, small machines)."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from corum.backend import schema
 from corum.backend.backend import Backend
+from corum.member import forced, received
 from corum.membership import bootstrap
 from corum.membership.members import Members
 from corum.pb import etcdserver, raftpb
@@ -77,6 +78,12 @@ def create(data: DataDir, first: bootstrap.FirstList, segment_bytes: int = SEGME
     return Booted(booted.members, booted.storage, wal, True)
 
 
+def join(data: DataDir, first: bootstrap.FirstList, segment_bytes: int = SEGMENT_BYTES) -> Booted:
+    """A new member of a cluster that runs already: an empty log, which the leader will fill."""
+    wal = Wal.create(data.wal, metadata(first.local, first.cluster), segment_bytes=segment_bytes)
+    return Booted(Members(first.cluster, first.local), MemoryStorage(), wal, True)
+
+
 def in_memory(first: bootstrap.FirstList) -> Booted:
     """A new member without a log on disk."""
     state, entries = first_entries(first)
@@ -86,18 +93,31 @@ def in_memory(first: bootstrap.FirstList) -> Booted:
     return Booted(Members(first.cluster, first.local), storage, None, True)
 
 
-def restart(data: DataDir, backend: Backend, segment_bytes: int = SEGMENT_BYTES) -> Booted:
+def restart(
+    data: DataDir,
+    backend: Backend,
+    segment_bytes: int = SEGMENT_BYTES,
+    *,
+    force_new_cluster: bool = False,
+) -> Booted:
     """A member that has run before: newest snapshot, then the log behind it.
+
+    `force_new_cluster`: it goes on alone, all others are removed from its cluster.
 
     Raises WalError (damaged, missing or locked files), BackendError.
     """
-    snapshot = SnapshotFiles(data.snap).newest(valid_snapshots(data.wal))
+    files = SnapshotFiles(data.snap)
+    snapshot = files.newest(valid_snapshots(data.wal))
+    if snapshot is not None and snapshot.index > received.consistent_index(backend):
+        received.take_over(files.database_path(snapshot.index), backend, snapshot)
     start = WalSnapshot(snapshot.index, snapshot.term) if snapshot else WalSnapshot()
     try:
         wal = Wal.open(data.wal, start, segment_bytes=segment_bytes)
     except WalTorn:
         repair(data.wal)
         wal = Wal.open(data.wal, start, segment_bytes=segment_bytes)
+    if force_new_cluster:
+        forced.go_on_alone(wal, snapshot, received.consistent_index(backend))
     return resumed(wal, snapshot, backend)
 
 
@@ -110,7 +130,11 @@ def resumed(wal: Wal, snapshot: Snapshot | None, backend: Backend) -> Booted:
     storage = MemoryStorage()
     if snapshot is not None:
         storage.apply_snapshot(snapshot)
-    storage.set_hard_state(replay.hard_state)
+    state = replay.hard_state
+    if snapshot is not None and state.commit < snapshot.index:
+        # A crash came between the record of a leader's snapshot and the state that follows it.
+        state = HardState(max(state.term, snapshot.term), state.vote, snapshot.index)
+    storage.set_hard_state(state)
     storage.append(replay.entries)
     members = Members(ClusterId(who.ClusterID), MemberId(who.NodeID))
     members.restore(

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +22,7 @@ from corum.auth import JwtTokens, SimpleTokens, parse_options
 from corum.config import Config
 from corum.config.rules import compaction_retention
 from corum.member.settings import Settings
-from corum.membership.bootstrap import BootstrapError
+from corum.membership.bootstrap import BootstrapError, ClusterFull
 from corum.server.auto_compaction import ByRevision, Periodic, Policy
 from corum.server.node import NodeConfig
 from corum.values import NS_PER_MS, NS_PER_S
@@ -67,6 +68,8 @@ def settings_of(config: Config) -> Settings:
         list(config.listen_client_urls),
         list(config.listen_peer_urls),
         wal_dir=config.wal_dir or None,
+        initial_cluster_state=config.initial_cluster_state,
+        force_new_cluster=config.force_new_cluster,
         initial_cluster_token=config.initial_cluster_token,
         listen_metrics_urls=list(config.listen_metrics_urls),
         listen_client_http_urls=list(config.listen_client_http_urls),
@@ -126,11 +129,21 @@ class Daemon:
         """Until a signal, a failure or removal; the exit code (a signal ends the process
         itself)."""
         settings = settings_of(self.config)
+        if self.config.proxy != "off":
+            return self._be_proxy(self.config.initial_cluster)
         self._announce(settings)
         try:
             from corum.member.runtime import Runtime
 
+            if self._wants_discovery(settings):
+                settings = self._discovered(settings)
             self.runtime = Runtime(settings, self._say)
+        except ClusterFull as full:
+            if self.config.discovery_fallback != "proxy":
+                _log.fatal("discovery failed", error=str(full))
+                return 1
+            _log.info("discovery cluster is full; falling back to proxy")
+            return self._be_proxy(full.cluster)
         except Exception as error:
             _log.fatal(
                 "discovery failed" if isinstance(error, BootstrapError) else "failed to start etcd",
@@ -146,6 +159,47 @@ class Daemon:
         _log.info("closed etcd server", name=settings.node.name, data_dir=settings.data_dir)
         if self.runtime.failure is not None:
             return 1
+        if self.signal:
+            signal.signal(self.signal, signal.SIG_DFL)
+            os.kill(os.getpid(), self.signal)
+        return 0
+
+    def _wants_discovery(self, settings: Settings) -> bool:
+        """A member that has run before needs none."""
+        config = self.config
+        asked = config.discovery or config.discovery_srv
+        fresh = not Path(settings.wal_dir or Path(settings.data_dir or "") / "member/wal").exists()
+        return bool(asked) and fresh
+
+    def _discovered(self, settings: Settings) -> Settings:
+        """With the cluster that discovery finds; raises BootstrapError, ClusterFull."""
+        from corum.config.urls import parse_cluster
+
+        config, token = self.config, settings.initial_cluster_token
+        mine = list(settings.initial_advertise_peer_urls)
+        if config.discovery:
+            from corum.member import discovery
+
+            token = config.discovery
+            _log.info("joining discovery cluster", discovery_url=token)
+            found = discovery.join(token, config.name, mine)
+        else:
+            from corum.member import dns_srv
+
+            found = dns_srv.cluster(
+                config.discovery_srv, config.discovery_srv_name, config.name, mine
+            )
+        return replace(settings, initial_cluster=parse_cluster(found), initial_cluster_token=token)
+
+    def _be_proxy(self, cluster: str) -> int:
+        """Forward to a cluster instead of being one of it."""
+        from corum.proxy.v2_proxy import ProxyRuntime
+
+        _log.info("starting the v2 proxy", initial_cluster=cluster)
+        self.runtime = ProxyRuntime(self.config, cluster, self._say)
+        for number in _SIGNALS:
+            signal.signal(number, self._signalled)
+        self.runtime.run()
         if self.signal:
             signal.signal(self.signal, signal.SIG_DFL)
             os.kill(os.getpid(), self.signal)

@@ -34,12 +34,14 @@ def listen_all(
     *,
     grpc: bool = True,
     http: bool = True,
+    streaming: Sequence[str] = (),
 ) -> list[Listener]:
     """Listen on all of them or on none; raises TransportError."""
     listeners: list[Listener] = []
     try:
         listeners.extend(
-            transport.listen(bind_url(url), tls=tls, grpc=grpc, http=http) for url in urls
+            transport.listen(bind_url(url), tls=tls, grpc=grpc, http=http, streaming=streaming)
+            for url in urls
         )
     except OSError:
         for listener in listeners:

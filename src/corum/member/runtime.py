@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from corum import _transport as wire
 from corum import versions
@@ -30,16 +30,26 @@ from corum.member.jobs import Jobs
 from corum.member.listeners import listen_all
 from corum.member.log_files import LogFiles
 from corum.member.memory_log import MemoryLog
+from corum.member.received import Received
 from corum.member.settings import Settings
+from corum.membership.bootstrap import BootstrapError
+from corum.membership.members import Member
 from corum.raft import Config as RaftConfig
-from corum.raft import Message, RawNode
+from corum.raft import Message, RawNode, Snapshot
 from corum.server.node import Node
 from corum.values import NS_PER_MS
 from corum.wal import DataDir, SnapshotFiles
 
+if TYPE_CHECKING:
+    from corum.peer.transport import Peers
+
 EVENTS_MAX: Final = 4_096
 GC_THRESHOLD: Final = 100_000
+REMOVED_NS: Final = 1_000 * NS_PER_MS
+"""A member that was removed stays so long, to tell others and to answer."""
 PURGE_NS: Final = 30_000 * NS_PER_MS
+
+REMOVED: Final = "the member has been permanently removed from the cluster"
 
 Say = Callable[..., None]
 """`say(level, message, **fields)`: a line for operators."""
@@ -58,6 +68,11 @@ class Runtime:
         self._stop_wanted = False
         self.failure: BaseException | None = None
         self.was_removed = False
+        self._stop_ns = 0
+        self._peers: Peers | None = None
+        self._received: Any = None
+        self._others: tuple[Member, ...] = ()
+        self._leaving = False
         self.ready: Callable[[], None] = lambda: None
         """Called once, when the member has published itself and serves clients."""
         self._cleanup: list[Callable[[], None]] = []
@@ -118,16 +133,25 @@ class Runtime:
         self.router = Router(self.node, services_of(self.node))
         emulated = versions.EMULATED[settings.emulate_version]
         self.front = Front(self.node, self.router, self.transport, emulated, settings.http)
-        self._campaigned = False
+        self.router.peer_listeners = self._peer_listeners
+        self.router.meet_peers = self.meet_peers
+        self.node.members_changed = self._members_changed
+        self._members_changed()
         self._next_purge_ns = time.monotonic_ns() + PURGE_NS
 
     def _listen(self) -> None:
         settings = self.settings
-        peers = listen_all(self.transport, settings.listen_peer_urls, None, grpc=False)
+        peers = listen_all(
+            self.transport,
+            settings.listen_peer_urls,
+            None,
+            grpc=False,
+            streaming=("/raft/snapshot",),
+        )
         clients = listen_all(self.transport, settings.listen_client_urls, None)
         extra = listen_all(self.transport, settings.listen_metrics_urls, None, grpc=False)
         extra += listen_all(self.transport, settings.listen_client_http_urls, None, grpc=False)
-        self.peer_listeners = {listener.id for listener in peers}
+        self._peer_listeners = frozenset(listener.id for listener in peers)
         self.addresses = [listener.address for listener in clients]
         self.peer_addresses = [listener.address for listener in peers]
         self._cleanup += [listener.close for listener in peers + clients + extra]
@@ -147,10 +171,20 @@ class Runtime:
         data.create()
         data.lock()
         self._cleanup.append(data.unlock)
+        self._received = Received(data)
+        if restart:
+            self._received.take_over_etcd()
         self.backend = LmdbBackend(data.backend)
         self._cleanup.append(self.backend.close)
-        booted = boot.create(data, first) if first else boot.restart(data, self.backend)
+        if first is None:
+            booted = boot.restart(data, self.backend, force_new_cluster=settings.force_new_cluster)
+        elif self._others:
+            booted = boot.join(data, first)
+        else:
+            booted = boot.create(data, first)
         assert booted.wal is not None
+        if booted.members.local in booted.members.removed:
+            raise BootstrapError(REMOVED)
         self.log = LogFiles(
             booted.wal,
             SnapshotFiles(data.snap),
@@ -164,12 +198,18 @@ class Runtime:
 
     def _first_list(self) -> Any:
         settings = self.settings
-        return boot.new_members(
+        first = boot.new_members(
             settings.initial_cluster,
             settings.initial_cluster_token,
             settings.node.name,
             settings.initial_advertise_peer_urls,
         )
+        if settings.initial_cluster_state == "existing":
+            from corum.member.joining import join
+
+            first = join(first, settings.initial_cluster)
+            self._others = tuple(m for m in first.members if m.id != first.local)
+        return first
 
     # ---- ports of the node
 
@@ -199,9 +239,12 @@ class Runtime:
 
     def removed(self) -> None:
         """This member was removed: leave."""
-        self._say("warn", "the member has been permanently removed from the cluster")
+        if self.was_removed:
+            return
+        self._say("warn", REMOVED)
         self.was_removed = True
-        self.stop()
+        self._stop_ns = self.node.now_ns + REMOVED_NS
+        self._next_purge_ns = min(self._next_purge_ns, self._stop_ns)
 
     def bug(self, where: str, error: Exception) -> None:
         """A handler failed unexpectedly: worth a line, not worth the member."""
@@ -212,7 +255,50 @@ class Runtime:
         return time.time_ns()
 
     def send(self, messages: list[Message]) -> None:
-        """Messages to other members: there are none yet."""
+        """Messages to other members."""
+        self.meet_peers().send(messages)
+
+    def meet_peers(self) -> Peers:
+        """What talks to other members; made when there is one: a lone member does without."""
+        if self._peers is None:
+            from corum.peer.transport import Peers
+
+            self._peers = Peers(
+                self.node,
+                self.transport,
+                self,
+                self._connect,
+                self.settings.initial_advertise_peer_urls,
+                self._received,
+            )
+            self.node.peers = self.router.peers = self._peers
+            for member in self._others:
+                self._peers.remember(member.id, member.peer_urls)
+        return self._peers
+
+    def _connect(self, url: str) -> wire.Channel:
+        dial_ms = 1_000 + self.settings.node.election_ms
+        return self.transport.connect(
+            url,
+            wire.ChannelSettings(
+                user_agent="Go-http-client/1.1",
+                connect_timeout_ms=dial_ms,
+                backoff_min_ms=50,
+                backoff_max_ms=100,
+            ),
+        )
+
+    def _members_changed(self) -> None:
+        if self._peers is not None:
+            self._peers.sync()
+        elif self._others or any(m.id != self.node.members.local for m in self.node.members):
+            self.meet_peers()
+
+    def install(self, snapshot: Snapshot) -> None:
+        """A received backend takes the place of the one in use."""
+        assert self._received is not None
+        self._received.install(self.backend, snapshot)
+        self.jobs.start(lambda: self._received.release(snapshot.index), _nothing)
 
     def fatal(self, message: str, error: BaseException) -> None:
         """Stop without answering anybody: what is not on the disk was not done."""
@@ -241,6 +327,8 @@ class Runtime:
                     dispatch(events)
                 node.end()
                 self.front.keys.tell()
+                if self._peers is not None:
+                    self._peers.turn()
                 if node.now_ns >= self._next_purge_ns:
                     self._purge()
         except BaseException as error:
@@ -258,6 +346,8 @@ class Runtime:
             node.end()
 
     def _purge(self) -> None:
+        if self.was_removed and self.node.now_ns >= self._stop_ns:
+            self._stop_wanted = True
         self._next_purge_ns = self.node.now_ns + PURGE_NS
         settings = self.settings
         if settings.data_dir is None:
@@ -276,8 +366,22 @@ class Runtime:
 
     def stop(self) -> None:
         """From any thread: end the loop after the turn it is in."""
+        self.transport.post((self._leave, None))
+
+    def _leave(self, _: object) -> None:
+        """Hand over to another member first, if there is one; its followers need not wait."""
+        successor = self.node.handover.successor()
+        if not successor or self._leaving:
+            self._stop_wanted = True
+            return
+        self._leaving = True
+        self._say("info", "leadership transfer starting", transferee=f"{successor:x}")
+        self.node.handover.start(successor, self._handed_over)
+
+    def _handed_over(self, error: BaseException | None) -> None:
+        if error is not None:
+            self._say("warn", "leadership transfer failed", error=str(error))
         self._stop_wanted = True
-        self.transport.post((_nothing, None))
 
     def _shut_down(self) -> None:
         """Answer who waits, put on the disk what is known, close everything."""

@@ -21,6 +21,8 @@ class Settings:
     listen_client_urls: list[str]
     listen_peer_urls: list[str]
     wal_dir: str | None = None
+    initial_cluster_state: str = "new"
+    force_new_cluster: bool = False
     initial_cluster_token: str = "etcd-cluster"
     listen_metrics_urls: list[str] | tuple[str, ...] = ()
     listen_client_http_urls: list[str] | tuple[str, ...] = ()

@@ -16,6 +16,14 @@ class BootstrapError(Exception):
     """The flags do not make a cluster; the text is etcd's."""
 
 
+class ClusterFull(BootstrapError):
+    """Discovery: all places are taken; `cluster` is what the others registered."""
+
+    def __init__(self, cluster: str) -> None:
+        super().__init__("discovery: cluster is full")
+        self.cluster = cluster
+
+
 @value
 class FirstList:
     """What a new cluster starts with."""

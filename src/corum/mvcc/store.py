@@ -83,15 +83,20 @@ class Store:
     """
 
     def __init__(self, backend: Backend) -> None:
-        assert backend.pending_operations == 0, "a store opens on what is committed"
         self.backend: Final = backend
-        self.buckets: Final = Buckets(backend)
+        self.open()
+
+    def open(self) -> None:
+        """Begin with what the backend holds; again after its content was replaced."""
+        backend = self.backend
+        assert backend.pending_operations == 0, "a store opens on what is committed"
+        self.buckets = Buckets(backend)
         self.compaction: Compaction | None = None
         """The compaction whose deletions are not finished; the driver calls its `step`."""
         buckets = self.buckets
         dead = buckets.dead.entries()
         live = buckets.current.entries() + len(buckets.long.keys) - dead
-        self.reads: Final = ReadView(backend.bucket, buckets.long, live, dead)
+        self.reads = ReadView(backend.bucket, buckets.long, live, dead)
         self._restore()
 
     # ---- revisions

@@ -35,6 +35,8 @@ LONE_STREAK: Final = 2
 
 
 NOTHING: Final = Message(MessageType.STORAGE_APPEND)
+WITH_THE_LAST: Final = 0
+"""In place of a token: nothing to write, durable as soon as the write before it is."""
 
 
 class Log(Protocol):
@@ -118,6 +120,8 @@ class Driver:
             return  # a record of ours that Raft does not know of
         _, message = self._in_flight.popleft()
         self._durable(message)
+        while self._in_flight and self._in_flight[0][0] == WITH_THE_LAST:
+            self._durable(self._in_flight.popleft()[1])
 
     def flush_state(self) -> None:
         """Write the commit index that waits for company: a snapshot record must not run ahead."""
@@ -137,6 +141,7 @@ class Driver:
                 raft.propose(batch)
             except ProposalDropped:
                 proposals.queued = batch + proposals.queued  # until there is a leader, or too late
+                self._streak = 0
         while log.ready and raft.has_ready():
             if not self._turn():
                 return
@@ -150,10 +155,11 @@ class Driver:
         if ready.role_changes:
             machine.roles_changed(list(ready.role_changes))
         apply: list[Message] = []
+        append: list[Message] = []
         away: list[Message] = []
         for message in ready.messages:
             if message.to == APPEND_THREAD:
-                self._append(message)
+                append.append(message)
             elif message.to == APPLY_THREAD:
                 apply.append(message)
             elif message.to == self._local:
@@ -161,7 +167,9 @@ class Driver:
             else:
                 away.append(message)
         if away:
-            machine.send(away)
+            machine.send(away)  # before our own write: the others write at the same time
+        for message in append:
+            self._append(message)
         for message in apply:
             machine.apply(list(message.entries))
             self._deliver(message)
@@ -191,12 +199,17 @@ class Driver:
             done = self._log.write_now(self._token, state, entries, sync)
         else:
             done = not self._log.write(self._token, state, entries, sync)
+            if done and self._in_flight:  # what it promises is on its way to the disk
+                self._in_flight.append((WITH_THE_LAST, message))
+                return
         if done:
             self._durable(message)
         else:
             self._in_flight.append((self._token, message))
 
     def _durable(self, message: Message) -> None:
+        if message.snapshot is not None:
+            self.storage.apply_snapshot(message.snapshot)
         if message.entries:
             self.storage.append(list(message.entries))
         state = hard_state_of(message)

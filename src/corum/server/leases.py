@@ -22,8 +22,20 @@ WAITING_MAX: Final = 100_000
 """Questions to a new leader that has not applied all it has."""
 
 
+class Leader(Protocol):
+    """Who asks the leader for what only it knows (`forwarding`)."""
+
+    def renew(
+        self, lease: LeaseId, done: Callable[[int], None], failed: Callable[[BaseException], None]
+    ) -> None: ...
+    def time_to_live(self, request: Any, done: Callable[[Any], None]) -> None: ...
+
+
 class Proposer(Protocol):
     """What this room needs of the node."""
+
+    @property
+    def forwarding(self) -> Leader: ...
 
     def propose_own(self, op: int, message: bytes, request: Any) -> None:
         """Propose something nobody waits for."""
@@ -93,7 +105,7 @@ class Leases:
     ) -> None:
         """Renew on the primary; `done(ttl in seconds)`, 0 for a lease that is not there."""
         if not self.primary:
-            failed(errors.NO_LEADER())
+            self._proposer.forwarding.renew(lease, done, failed)
             return
         if self._wait(lambda: self.renew(lease, done, failed)):
             return
@@ -108,7 +120,7 @@ class Leases:
     def time_to_live(self, request: Any, done: Callable[[Any], None]) -> None:
         """A LeaseTimeToLiveResponse without header, or the error."""
         if not self.primary:
-            done(errors.NO_LEADER())
+            self._proposer.forwarding.time_to_live(request, done)
             return
         if self._wait(lambda: self.time_to_live(request, done)):
             return

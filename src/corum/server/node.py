@@ -26,6 +26,7 @@ from corum.raft import (
     EntryType,
     MemoryStorage,
     Message,
+    RaftError,
     RawNode,
     ReadState,
     Role,
@@ -39,13 +40,17 @@ from corum.server.auth import Auth, Tokens
 from corum.server.auto_compaction import Policy
 from corum.server.commits import Commits, Jobs
 from corum.server.drive import Driver, Log
+from corum.server.forwarding import Forwarding
 from corum.server.gate import Gate, OpenGate
+from corum.server.handover import Handover
 from corum.server.headers import Headers
+from corum.server.installation import Installation
 from corum.server.leases import Leases
 from corum.server.listeners import LongCall
 from corum.server.maintenance import DEFRAGMENT_POLL_NS, Defragmentation, Downloads
 from corum.server.outbox import Answers, Outbox
-from corum.server.proposals import APPLY_GAP_MAX, Answer, Proposals
+from corum.server.peering import NoPeers, Peering
+from corum.server.proposals import APPLY_GAP_MAX, Answer, Proposals, Waiter
 from corum.server.publish import Versions
 from corum.server.ranges import Ranges
 from corum.server.reads import Reads
@@ -135,6 +140,10 @@ class Ports(Protocol):
         """Messages to other members."""
         ...
 
+    def install(self, snapshot: Snapshot) -> None:
+        """The backend that was received with this snapshot takes the place of the one in use."""
+        ...
+
     def fatal(self, message: str, error: BaseException) -> None:
         """The member cannot go on: stop the process, answer nobody."""
         ...
@@ -188,7 +197,14 @@ class Node:
         self.proposals = Proposals(
             members.local, start_ms, config.request_bytes_max, config.timeout_ns
         )
-        self.reads = Reads(config.timeout_ns)
+        self.peers: Peering = NoPeers()
+        self.members_changed: Callable[[], None] = lambda: None
+        """Told after the member list changed."""
+        self.snapshots_in_flight = 0
+        """Snapshots being sent to members: the log is not cut short meanwhile."""
+        self.messages_refused_total = 0
+        self.forwarding = Forwarding(self)
+        self.reads = Reads(config.timeout_ns, self.proposals.ids.next()[0])
         self.ranges = Ranges(self.store, self.applier, self.headers, self.out, ports.jobs)
         self.leases = Leases(
             self.lessor,
@@ -211,12 +227,15 @@ class Node:
         self._consistent_term = schema.from_u64(backend.get(schema.META, schema.TERM))
         self.soft = SoftState(0, Role.FOLLOWER)
         self.leader_changes_total = 0
+        self.leader_since_ns = 0
         self.compacted_rows_total = 0
         self.replaying = True
         """True until everything that was committed before this start is applied."""
         ports.log.full = self.log_full
         self.driver = Driver(raft, storage, ports.log, self, members.local)
         self.reconfiguration = Reconfiguration(self)
+        self.installation = Installation(self)
+        self.handover = Handover(self)
         self.snapshotting = Snapshotting(self, ports.snapshots)
         self.versions = Versions(self)
         self.v2 = V2(self)
@@ -355,6 +374,8 @@ class Node:
         self.snapshotting.step()
         if self.defragmentation.active:
             self.defragmentation.step()
+        if self.installation.active:
+            self.installation.step()
         if self.commits.due(now_ns):
             self.commits.run(*self.backend_position, now_ns)
         if self.watch.has_work:
@@ -379,12 +400,14 @@ class Node:
         self.raft.tick()
         self.ports.log.retry(now_ns)
         for waiter in self.proposals.overdue(now_ns):
-            self.refuse(waiter[1], errors.TIMEOUT())
+            self._timed_out(waiter)
         for _, call, _, _ in self.reads.overdue(now_ns):
             self.refuse(call, errors.TIMEOUT())
         for context in self.reads.retry(now_ns):
             self.raft.read_index(context)
         self.leases.tick(now_ns)
+        self.forwarding.tick()
+        self.handover.tick(now_ns)
         self.v2.tick(now_ns)
         self.auth.tick(now_ns)
         if self.auto_compaction is not None:
@@ -487,7 +510,16 @@ class Node:
 
     def apply_snapshot(self, snapshot: Snapshot) -> None:
         """A leader's snapshot replaces everything here."""
-        self.ports.fatal("a snapshot arrived", RuntimeError("snapshots between members"))
+        self.installation.install(snapshot)
+
+    def receive(self, messages: list[Message]) -> None:
+        """Messages of other members. Those that Raft refuses are counted, nothing more."""
+        step = self.raft.step
+        for message in messages:
+            try:
+                step(message)
+            except RaftError:
+                self.messages_refused_total += 1
 
     def send(self, messages: list[Message]) -> None:
         """Messages to other members."""
@@ -499,6 +531,7 @@ class Node:
         if state.leader and state.leader != self.soft.leader:
             self.leader_changes_total += 1
             self.leader_since_unix_ns = self.ports.unix_time_ns()
+            self.leader_since_ns = self.now_ns
         self.soft = state
         self.headers.set_term(self.raft.raft.term)
         if self.is_leader and not was_leader:
@@ -507,6 +540,7 @@ class Node:
             self.leases.follow()
         self.versions.leader_changed()
         self.reads.leader_changed()
+        self.handover.leader_changed()
 
     def roles_changed(self, changes: list[RoleChange]) -> None:
         """For the log of the member."""
@@ -533,6 +567,7 @@ class Node:
             **{"cluster-id": f"{self.members.cluster:x}"},
             **{"local-member-id": f"{self.members.local:x}", "added-peer-id": f"{member:x}"},
         )
+        self.members_changed()
         if kind == REMOVE_NODE and member == self.members.local and not self.replaying:
             self.ports.removed()
 
@@ -612,11 +647,35 @@ class Node:
         self, target: int, done: Callable[[BaseException | None], None]
     ) -> None:
         """Hand over to `target`; the leader itself is there already."""
-        if target == self.members.local:
-            done(None)
-            return
-        self.raft.transfer_leader(target)
-        done(None)
+        self.handover.start(target, done)
+
+    def _timed_out(self, waiter: Waiter) -> None:
+        """Say why a proposal was not decided in time, as etcd does."""
+        call, answer = waiter[1], waiter[4]
+        error = self._why_late(waiter[5] - self.config.timeout_ns)
+        if call is None and answer is not None:
+            answer(call, error)
+        else:
+            self.refuse(call, error)
+
+    def _why_late(self, since_ns: int) -> errors.EtcdError:
+        lost_ns = self.leader_since_ns - 2 * self.config.election_ticks * self.config.tick_ns
+        if lost_ns < since_ns < self.leader_since_ns:
+            return errors.TIMEOUT_DUE_TO_LEADER_FAIL()
+        if self.is_leader:
+            voters = self.members.voters
+            active = [self.peers.active_since(m.id) for m in voters if m.id != self.members.local]
+            reached = 1 + sum(0 < since <= since_ns for since in active)
+            if reached <= len(voters) // 2:
+                return errors.TIMEOUT_DUE_TO_CONNECTION_LOST()
+        elif self.leader and not 0 < self.peers.active_since(self.leader) <= since_ns:
+            return errors.TIMEOUT_DUE_TO_CONNECTION_LOST()
+        return errors.TIMEOUT()
+
+    def compaction_restarted(self) -> None:
+        """The store was replaced: whoever waits for its compaction has it."""
+        if self.store.compaction is None:
+            self._compaction_finished()
 
     # ---- alarms and failures
 

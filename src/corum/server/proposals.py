@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from corum import errors
+from corum.pb import raftpb
 from corum.pb.wire import BYTES, tag, varint
 from corum.raft import Entry, EntryType
 from corum.server.request_ids import RequestIds
@@ -128,8 +129,18 @@ class Proposals:
             late.append(waiter)
         for waiter in late:
             del self.waiting[waiter[0]]
+        if late and self.queued:  # without a leader: what nobody waits for is not proposed later
+            waiting = self.waiting
+            self.queued = [e for e in self.queued if self._waiter_of(e) in waiting]
         self.failed_total += len(late)
         return late
+
+    @staticmethod
+    def _waiter_of(entry: Entry) -> int:
+        request: Any = entry.request
+        if request is not None:
+            return request[0]
+        return raftpb.ConfChange.FromString(entry.data).id
 
     def drop_all(self) -> list[Waiter]:
         """Everybody who waits, for a member that stops."""

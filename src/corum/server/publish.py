@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 VERSION_PATH: Final = "/0/version"
 ATTRIBUTES_PATH: Final = re.compile(r"/0/members/([0-9a-f]+)/attributes")
 RETRY_NS: Final = 2 * NS_PER_S
+PATIENCE_NS: Final = 3 * NS_PER_S
+"""How long a new leader waits for the versions of all before it takes the oldest for granted."""
+OLDEST_CLUSTER: Final = "3.0.0"
+STORAGE_SINCE: Final = (3, 6)
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)(?:\.0)?$")
 
 
@@ -37,25 +41,50 @@ class Versions:
         node = self._node
         if not self.due(now_ns) or node.stopping:
             return
-        config, me = node.config, node.members.me
+        me = node.members.me
         if me is None:
             return
         if not self.published:
             self._next_ns = now_ns + RETRY_NS
             self._publish()
-        if node.is_leader and node.members.version is None:
+        if node.is_leader:
             self._next_ns = now_ns + RETRY_NS
-            self._set_version(config.cluster_version)
+            version = self._decided(now_ns)
+            if version is not None:
+                self._set_version(version)
+
+    def _decided(self, now_ns: int) -> str | None:
+        """The version that the cluster should have: its oldest member's; None: as it is."""
+        node = self._node
+        known = node.members.version
+        if len(node.members) == 1:
+            return node.config.cluster_version if known is None else None
+        others = node.peers.versions_of_others()
+        if others is None:
+            patient = now_ns - node.leader_since_ns < PATIENCE_NS
+            return None if known is not None or patient else OLDEST_CLUSTER
+        lowest = min(_numbers(version) for version in [*others, node.config.cluster_version])
+        if known is not None and lowest <= _numbers(known):
+            return None
+        return f"{lowest[0]}.{lowest[1]}.0"
 
     def leader_changed(self) -> None:
         """Whoever leads now may be told at once."""
         self._next_ns = 0
 
+    def members_known(self) -> None:
+        """A version of another member is known."""
+        if self._node.members.version is None:
+            self._next_ns = 0
+
     def due(self, now_ns: int) -> bool:
         """Is there something to propose now?"""
-        if self.published and self._node.members.version is not None:
+        if now_ns < self._next_ns or not self._node.leader:
             return False
-        return now_ns >= self._next_ns and self._node.leader != 0
+        if not self.published:
+            return True
+        node = self._node
+        return node.is_leader and (node.members.version is None or len(node.members) > 1)
 
     def _publish(self) -> None:
         config = self._node.config
@@ -115,7 +144,7 @@ class Versions:
         first = node.members.version is None
         self._store(node.members.set_version(request.ver))
         self.replay_to_v2(op.CLUSTER_VERSION_SET, request)
-        if node.config.reports_storage:
+        if node.config.reports_storage and _numbers(request.ver) >= STORAGE_SINCE:
             node.backend.put(schema.META, schema.STORAGE_VERSION, request.ver.encode())
         node.ports.transition(
             "info",
@@ -188,6 +217,12 @@ def _parsed(text: str) -> str:
     if found is None:
         raise errors.WRONG_DOWNGRADE_VERSION_FORMAT()
     return f"{int(found[1])}.{int(found[2])}"
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    """(major, minor), to be compared."""
+    parts = version.split(".")
+    return int(parts[0]), int(parts[1])
 
 
 def _minor(version: str) -> str:

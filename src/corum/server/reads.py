@@ -26,13 +26,14 @@ gate lets the caller that `meta` tells of; `serve` raises nothing."""
 class Reads:
     """Reads between their arrival and the moment they may be served."""
 
-    def __init__(self, timeout_ns: int) -> None:
+    def __init__(self, timeout_ns: int, first_round: int = 0) -> None:
+        """`first_round`: no other member, and no earlier start, counts from there."""
         self._timeout_ns = timeout_ns
         self._gathered: list[Read] = []
         self._rounds: dict[bytes, tuple[list[Read], int]] = {}
         self._confirmed: deque[tuple[int, list[Read]]] = deque()
         self._count = 0
-        self._round = 0
+        self._round = first_round
         self._retry_at_ns = 0
         self.failed_total = 0
         self.slow_total = 0
@@ -48,7 +49,7 @@ class Reads:
         """The context to ask Raft about for what was gathered; None when nothing was."""
         if not self._gathered:
             return None
-        self._round += 1
+        self._round = (self._round + 1) & 0xFFFFFFFFFFFFFFFF
         context = self._round.to_bytes(8, "big")
         if not self._rounds:
             self._retry_at_ns = now_ns + RETRY_NS

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from corum import errors
@@ -37,6 +38,32 @@ class Reconfiguration:
         data = change.SerializeToString()
         entry = Entry(0, 0, EntryType.CONF_CHANGE, data)
         node.proposals.add_entry(entry, request_id, change, call, node.now_ns, answer)
+
+    def promote(self, member: int, done: Callable[[BaseException | None], None]) -> None:
+        """Make a learner that has caught up a voter; a follower has the leader do it."""
+        node = self._node
+        try:
+            node.members.check_promote(member)
+            if not node.is_leader:
+                node.forwarding.promote(member, lambda error: self._promoted(member, error, done))
+                return
+            node.check_learner_ready(member)
+            found = node.members.get(member)
+            context = Member(found.id, found.peer_urls).to_json(promote=True)
+            kind = raftpb.ConfChangeAddNode
+            self.propose(kind, member, context, None, lambda _, result: done(result))
+        except errors.EtcdError as error:
+            done(error)
+
+    def _promoted(
+        self, member: int, error: BaseException | None, done: Callable[[BaseException | None], None]
+    ) -> None:
+        """The leader has promoted: this member may not have heard of it yet."""
+        if error is None:
+            found = self._node.members.by_id.get(MemberId(member))
+            if found is not None:
+                found.is_learner = False
+        done(error)
 
     def apply(self, entry: Entry) -> None:
         """Check the change against the list as it is now; a refused one becomes a no-op."""

@@ -93,6 +93,6 @@ class Snapshotting:
         self.last_index = snapshot.index
         self._busy = False
         keep_from = snapshot.index - node.config.snapshot_catchup_entries
-        if keep_from > storage.first_index():
+        if keep_from > storage.first_index() and not node.snapshots_in_flight:
             storage.compact(keep_from)
             node.ports.transition("info", "compacted Raft logs", **{"compact-index": keep_from})

@@ -317,6 +317,10 @@ class SimMember:
         """There are no others."""
         raise Violation(f"a lone member sends {messages}")
 
+    def install(self, snapshot: Any) -> None:
+        """There is nobody who would send one."""
+        raise Violation("a lone member got a snapshot")
+
     def fatal(self, message: str, error: BaseException) -> None:
         """Stop after this turn; only the disk may be the reason."""
         if not isinstance(error, OSError | BackendError):

@@ -223,7 +223,12 @@ class Admin:
         if not node.is_leader:
             self._plain(call, 403, _dumps({"message": "not current leader"}))
             return
-        self._plain(call, 200, _dumps({"leader": f"{node.members.local:x}", "followers": {}}))
+        followers = {
+            f"{member:x}": found.to_json() for member, found in node.peers.statistics().items()
+        }
+        self._plain(
+            call, 200, _dumps({"leader": f"{node.members.local:x}", "followers": followers})
+        )
 
     def _self(self) -> dict[str, Any]:
         node = self._node

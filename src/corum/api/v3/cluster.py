@@ -101,16 +101,14 @@ class ClusterService(Service):
         node = self.node
         node.check_writable(meta)
         node.gate.admin(meta)
-        node.members.check_promote(request.ID)
-        node.check_learner_ready(request.ID)
-        member = node.members.get(request.ID)
-        self._change(
-            call,
-            raftpb.ConfChangeAddNode,
-            request.ID,
-            Member(member.id, member.peer_urls).to_json(promote=True),
-            rpc.MemberPromoteResponse,
-        )
+
+        def done(error: BaseException | None) -> None:
+            if error is not None:
+                node.out.error(call, error)
+            else:
+                self._reply(call, rpc.MemberPromoteResponse(members=self._members()))
+
+        node.reconfiguration.promote(request.ID, done)
 
     def _change(self, call: int, kind: int, member: int, context: bytes, response: Any) -> None:
         node = self.node

@@ -1,0 +1,132 @@
+"""Databases of other members and of Go etcd in the data directory, made into our backend.
+
+snap/tmp*               being received
+snap/<index>.snap.db    received whole; its snapshot may not be in the log yet
+db.lmdb.received        made of it, to take the place of the backend in use
+snap/db                 the backend of a Go etcd whose directory this was
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from corum.backend import schema
+from corum.raft import Snapshot
+from corum.wal import DataDir, SnapshotFiles
+from corum.wal.snapshot_files import sync_directory
+
+if TYPE_CHECKING:
+    from corum.backend.backend import Backend
+    from corum.backend.lmdb_backend import LmdbBackend
+
+SUFFIX: Final = ".received"
+
+
+class Received:
+    """See the module's docstring. `install` is for the loop, everything else for workers."""
+
+    def __init__(self, data: DataDir) -> None:
+        self._files = SnapshotFiles(data.snap)
+        self._backend = data.backend
+        self._ready = made_of(data.backend)
+        self._etcd = data.snap / "db"
+
+    def create(self) -> Any:
+        """A temporary file to write to. Raises OSError."""
+        fd, _ = tempfile.mkstemp(prefix="tmp", dir=self._files.directory)
+        return open(fd, "wb", closefd=True)  # closed by `keep` or `discard`
+
+    def discard(self, file: Any) -> None:
+        """It will not be whole."""
+        name = _name(file)
+        file.close()
+        name.unlink(missing_ok=True)
+
+    def keep(self, file: Any, index: int) -> None:
+        """It is whole: make it durable. Raises OSError."""
+        file.flush()
+        os.fsync(file.fileno())
+        os.rename(_name(file), self._files.database_path(index))
+        file.close()
+        sync_directory(self._files.directory)
+
+    def prepare(self, index: int, term: int) -> None:
+        """Make the database kept for `index` into a backend. Raises BboltError, BackendError."""
+        make(self._files.database_path(index), self._ready, index, term)
+
+    def install(self, backend: Any, snapshot: Snapshot) -> None:
+        """The backend that was prepared takes the place of the one in use."""
+        backend.adopt(self._ready)
+
+    def release(self, index: int) -> None:
+        """Databases up to this index have been taken over."""
+        self._files.release_databases(index + 1)
+
+    def take_over_etcd(self) -> None:
+        """At the start: a directory of Go etcd's, which has no backend of ours yet."""
+        if not self._backend.exists() and self._etcd.exists():
+            make(self._etcd, self._ready, None, 0)
+            os.rename(self._ready, self._backend)
+            _lock_of(self._ready).unlink(missing_ok=True)
+            sync_directory(self._backend.parent)
+
+
+def _name(file: Any) -> Path:
+    """Where an open file is."""
+    return Path(os.readlink(f"/proc/self/fd/{file.fileno()}"))
+
+
+def made_of(backend: Path) -> Path:
+    """Where a backend is built that will take the place of `backend`."""
+    return backend.with_name(backend.name + SUFFIX)
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + "-lock")
+
+
+def make(database: Path, path: Path, index: int | None, term: int) -> None:
+    """A backend file at `path` from a bbolt file; `index` None: with the file's own index and term.
+
+    Raises BboltError, BackendError, OSError.
+    """
+    from corum.backend.bbolt import Database, load
+    from corum.backend.lmdb_backend import LmdbBackend
+    from corum.mvcc.rebuild import rebuild_index
+
+    path.unlink(missing_ok=True)
+    _lock_of(path).unlink(missing_ok=True)
+    with Database(database) as source:
+        if index is None:
+            meta = next((b for b in source.buckets() if b.name == schema.META.encode()), None)
+            index = schema.from_u64(meta and meta.get(schema.CONSISTENT_INDEX))
+            term = schema.from_u64(meta and meta.get(schema.TERM))
+        backend = LmdbBackend(path)
+        try:
+            load(source, backend, consistent_index=index, term=term)
+            rebuild_index(backend)
+        finally:
+            backend.close()
+
+
+def consistent_index(backend: Backend) -> int:
+    """The last entry whose effect the backend holds."""
+    return schema.from_u64(backend.get(schema.META, schema.CONSISTENT_INDEX))
+
+
+def take_over(database: Path, backend: Backend, snapshot: Snapshot) -> None:
+    """At the start: a crash came between a snapshot's record and its backend.
+
+    Raises FileNotFoundError when the database is not there.
+    """
+    if not database.exists():
+        raise FileNotFoundError(
+            f"snapshot at index {snapshot.index} is newer than the backend, and {database} is gone"
+        )
+    ours: LmdbBackend = backend  # type: ignore[assignment]  # memory has no snapshots to miss
+    ready = made_of(ours.path)
+    make(database, ready, snapshot.index, snapshot.term)
+    ours.adopt(ready)

@@ -1,0 +1,1 @@
+"""What stands in front of a cluster without being a member of it."""

@@ -1,0 +1,64 @@
+"""Leadership given to another: asked for by a client, or because this one stops (diss. §3.10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from corum import errors
+from corum.values import NS_PER_MS
+
+if TYPE_CHECKING:
+    from corum.server.node import Node
+
+TOO_LONG: Final = "etcdserver: request timed out, leader transfer took too long"
+
+Done = Callable[[BaseException | None], None]
+
+
+class Handover:
+    """One at a time; Raft gives up after an election timeout, and so do we."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._target = 0
+        self._deadline_ns = 0
+        self._waiting: list[Done] = []
+
+    def start(self, target: int, done: Done) -> None:
+        """Hand over to `target`; `done` when it leads, or with TIMEOUT."""
+        node = self._node
+        if target == node.leader:
+            done(None)
+            return
+        self._target = target
+        self._deadline_ns = node.now_ns + node.config.election_ms * NS_PER_MS
+        self._waiting.append(done)
+        node.raft.transfer_leader(target)
+
+    def leader_changed(self) -> None:
+        """Somebody leads, or nobody."""
+        if self._waiting and self._node.leader not in (0, self._node.members.local):
+            self._finish(None)
+
+    def tick(self, now_ns: int) -> None:
+        """Give up in time."""
+        if self._waiting and now_ns >= self._deadline_ns:
+            self._finish(errors.EtcdError(errors.UNKNOWN, TOO_LONG))
+
+    def _finish(self, error: BaseException | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
+            done(error)
+
+    def successor(self) -> int:
+        """Who should lead when this one stops: the voter that is reachable longest; 0: nobody."""
+        node = self._node
+        if not node.is_leader:
+            return 0
+        found = [
+            (since, member.id)
+            for member in node.members.voters
+            if member.id != node.members.local and (since := node.peers.active_since(member.id))
+        ]
+        return min(found)[1] if found else 0
