@@ -188,6 +188,8 @@ pub struct Connection<T, F> {
     /// What `pump` moved from streams' queues to the output: (id, bytes); the caller empties it.
     pub moved: Vec<(u32, usize)>,
     pub goaway_sent: bool,
+    /// HEADERS or DATA went into the output since the caller last took this mark.
+    pub has_answered: bool,
 }
 
 impl<T, F> Connection<T, F> {
@@ -229,6 +231,7 @@ impl<T, F> Connection<T, F> {
             reset_ids: VecDeque::new(),
             moved: Vec::new(),
             goaway_sent: false,
+            has_answered: false,
         }
     }
 
@@ -691,6 +694,7 @@ impl<T, F> Connection<T, F> {
         out: &mut Vec<u8>,
         encode: impl FnOnce(&mut Encoder, &mut Vec<u8>),
     ) {
+        self.has_answered = true;
         let start = out.len();
         let flags = flag::END_HEADERS | if end { flag::END_STREAM } else { 0 };
         frame(out, kind::HEADERS, flags, id, 0);
@@ -729,6 +733,7 @@ impl<T, F> Connection<T, F> {
         {
             stream.send_window -= size as i64;
             self.send_window -= size as i64;
+            self.has_answered = true;
             frame(out, kind::DATA, 0, id, size);
             out.extend_from_slice(prefix);
             out.extend_from_slice(data);
@@ -849,6 +854,7 @@ impl<T, F> Connection<T, F> {
     fn send_queued(&mut self, id: u32, size: usize, out: &mut Vec<u8>) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if size > 0 {
+            self.has_answered = true;
             let start = stream.queue_start;
             let last = stream.queued() == size && matches!(stream.end, End::Data);
             frame(out, kind::DATA, if last { flag::END_STREAM } else { 0 }, id, size);

@@ -389,6 +389,8 @@ impl Server {
     }
 
     /// grpc-go's rule: pings faster than allowed are strikes, the third ends the connection.
+    /// HEADERS or DATA since the last ping excuse it: clients measure bandwidth with pings, once
+    /// per round trip for as long as they receive.
     fn too_many_pings(&mut self, core: &Core) -> bool {
         let rules = &core.rules;
         if rules.keepalive_min_time.is_zero() {
@@ -398,6 +400,10 @@ impl Server {
         let least = if idle { IDLE_PING_TIME } else { rules.keepalive_min_time };
         let now = Instant::now();
         let last = self.last_ping.replace(now);
+        if std::mem::take(&mut self.h2.has_answered) {
+            self.strikes = 0;
+            return false;
+        }
         if last.is_some_and(|last| now < last + least) {
             self.strikes += 1;
         }
@@ -418,9 +424,6 @@ impl Server {
         if !live {
             return Next::Go;
         }
-        // An answer excuses pings, as in grpc-go: clients measure bandwidth with them.
-        self.strikes = 0;
-        self.last_ping = None;
         match command {
             Command::Reply { at, len, .. } => self.reply(ctx, id, &arena[at..at + len]),
             Command::Fail { code, text, .. } => {

@@ -14,7 +14,7 @@ from corum import _transport as transport
 
 from .conftest import EchoServer
 
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 ENHANCE_YOUR_CALM, REFUSED_STREAM = 11, 7
 
@@ -135,6 +135,24 @@ def test_answers_excuse_pings(connect: Connect) -> None:
             pass
         wire.send(PING, 0, 0, bytes(8))
         wire.next(PING)
+
+
+def test_data_under_way_excuses_pings(connect: Connect) -> None:
+    """One answer excuses as many pings as it has pieces: Go clients ping while they receive."""
+    server, wire = connect(keepalive_min_time_ms=60_000)
+    size = 500_000
+    server.http = lambda event: server.transport.http_reply(event[1], 200, [], b"x" * size)
+    fields = literal(b":path", b"/large") + literal(b":authority", b"a")
+    wire.send(HEADERS, END_HEADERS | END_STREAM, 1, b"\x82\x86" + fields)
+    window, seen = 65_535, 0
+    for pings in range(1, 6):
+        while seen < min(size, pings * window):
+            seen += len(wire.next(DATA)[3])
+        wire.send(PING, 0, 0, bytes(8))  # the window is used up: nothing else is on its way
+        assert wire.next(PING)[1] == ACK
+        for stream in (0, 1):
+            wire.send(WINDOW_UPDATE, 0, stream, struct.pack(">I", window))
+    assert server.transport.stats()["keepalive_goaways"] == 0
 
 
 def test_silent_client_is_pinged_and_dropped(connect: Connect) -> None:
