@@ -81,16 +81,21 @@ def settings_of(config: Config) -> Settings:
         sync=not config.unsafe_no_fsync,
         max_snapshots=config.max_snapshots,
         max_wals=config.max_wals,
-        http=Rules(
-            config.cors,
-            config.host_whitelist,
-            gateway=config.enable_grpc_gateway,
-            pprof=config.enable_pprof,
-            v2=config.enable_v2,
-            features=config.features,
-            storage_version="emulate-version" in config.given,
-        ),
+        http=rules_of(config),
         emulate_version=config.emulate_version,
+    )
+
+
+def rules_of(config: Config) -> Rules:
+    """What the flags say about HTTP."""
+    return Rules(
+        config.cors,
+        config.host_whitelist,
+        gateway=config.enable_grpc_gateway,
+        pprof=config.enable_pprof,
+        v2=config.enable_v2,
+        features=config.features,
+        storage_version="emulate-version" in config.given,
     )
 
 
@@ -193,10 +198,14 @@ class Daemon:
 
     def _be_proxy(self, cluster: str) -> int:
         """Forward to a cluster instead of being one of it."""
+        from corum.member.listeners import listen_all
         from corum.proxy.v2_proxy import ProxyRuntime
 
         _log.info("starting the v2 proxy", initial_cluster=cluster)
-        self.runtime = ProxyRuntime(self.config, cluster, self._say)
+        urls = list(self.config.listen_client_urls)
+        self.runtime = ProxyRuntime(
+            self.config, cluster, self._say, lambda wire: listen_all(wire, urls, None, grpc=False)
+        )
         for number in _SIGNALS:
             signal.signal(number, self._signalled)
         self.runtime.run()

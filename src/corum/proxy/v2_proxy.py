@@ -28,6 +28,8 @@ HOP_BY_HOP: Final = frozenset(
 JSON: Final = ("Content-Type", "application/json")
 Headers = list[tuple[str, str]]
 Say = Callable[..., None]
+Listen = Callable[[wire.Transport], object]
+"""Opens the client URLs; a proxy knows no member, which has its own."""
 
 
 class Forwarded:
@@ -49,7 +51,7 @@ class Forwarded:
 class ProxyRuntime:
     """The proxy's process: sockets, endpoints, and the loop."""
 
-    def __init__(self, config: Config, initial_cluster: str, say: Say) -> None:
+    def __init__(self, config: Config, initial_cluster: str, say: Say, listen: Listen) -> None:
         """Listens; raises TransportError."""
         self._config = config
         self._say = say
@@ -67,9 +69,7 @@ class ProxyRuntime:
         self._refresh_ns = 0
         self._stop_wanted = False
         self.failure: BaseException | None = None
-        from corum.member.listeners import listen_all
-
-        listen_all(self._transport, list(config.listen_client_urls), None, grpc=False)
+        listen(self._transport)
 
     # ---- who there is
 
