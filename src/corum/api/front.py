@@ -25,9 +25,12 @@ from corum.api.http_rules import (
     text_answer,
 )
 from corum.api.router import Router
-from corum.api.v2.admin import Admin
+from corum.api.v2.access import Access
+from corum.api.v2.admin import MEMBERS, Admin
 from corum.api.v2.forms import PREFIX as KEYS
 from corum.api.v2.keys import Keys
+from corum.api.v2.security import PREFIX as SECURITY
+from corum.api.v2.security import Security
 from corum.pb.methods import Method
 from corum.server.node import Node
 from corum.values import value
@@ -78,7 +81,9 @@ class Front:
         self._emulated = emulated
         self._streams: dict[int, _Call] = {}
         self._rules = rules
-        self.keys = Keys(node, self, transport)
+        self._access = Access(node, self)
+        self._security = Security(node, self, self._access)
+        self.keys = Keys(node, self, transport, self._access)
         self._admin = Admin(node, self)
         measure(router.metrics, node, emulated, rules.features)
         router.http = self.request
@@ -95,7 +100,21 @@ class Front:
         body: bytes,
         peer: Any,
     ) -> None:
-        """One request on the client port (or one of its metrics-only listeners)."""
+        """One request on the client port (or one of its metrics-only listeners).
+
+        What a handler raises unexpectedly costs this request, not the member.
+        """
+        try:
+            self._route(call, verb, target, headers, body, peer)
+        except Exception as error:
+            self._router.bugs_total += 1
+            self._node.ports.bug(target, error)
+            self._node.out.converters.pop(call, None)
+            self.answer(call, text_answer(500, "Internal Server Error"))
+
+    def _route(
+        self, call: int, verb: str, target: str, headers: Headers, body: bytes, peer: Any
+    ) -> None:
         path, _, query = target.partition("?")
         found = dict(headers)
         refusal = host_refusal(self._rules.host_whitelist, found.get("host", ""))
@@ -106,20 +125,42 @@ class Front:
         elif gateway.is_gateway(path) and self._rules.gateway:
             self._gateway(call, verb, path, found, body, peer)
         elif path.startswith("/v2/") and self._rules.v2:
-            self._v2(call, verb, path, query, found, body)
+            self._v2(call, verb, path, query, found, body, peer)
         else:
             self._status(call, verb, path, query)
 
     def _v2(
-        self, call: int, verb: str, path: str, query: str, headers: dict[str, str], body: bytes
+        self,
+        call: int,
+        verb: str,
+        path: str,
+        query: str,
+        headers: dict[str, str],
+        body: bytes,
+        peer: Any,
     ) -> None:
         cleaned = clean_path(path)
         if cleaned != path:
             where = f"{cleaned}?{query}" if query else cleaned
             self.answer(call, Answer(301, (("location", where),), b""))
         elif path == KEYS or path.startswith(KEYS + "/"):
-            self.keys.request(call, verb, path, query, headers, body)
-        elif not self._admin.request(call, verb, path, headers, body):
+            self.keys.request(call, verb, path, query, headers, body, peer)
+        elif path.startswith(SECURITY + "/"):
+            self._security.request(call, verb, path, headers, body, peer)
+        elif path.startswith(MEMBERS) and verb not in ("GET", "HEAD"):
+            self._access.with_root(
+                call,
+                headers,
+                peer,
+                lambda: self._v2_admin(call, verb, path, headers, body),
+            )
+        else:
+            self._v2_admin(call, verb, path, headers, body)
+
+    def _v2_admin(
+        self, call: int, verb: str, path: str, headers: dict[str, str], body: bytes
+    ) -> None:
+        if not self._admin.request(call, verb, path, headers, body):
             self.answer(call, not_found())
 
     def answer(self, call: int, answer: Answer) -> None:
@@ -256,6 +297,7 @@ class Front:
         self._streams.pop(call, None)
         self._node.out.converters.pop(call, None)
         self.keys.closed(call)
+        self._access.closed(call)
 
 
 class _Probe:

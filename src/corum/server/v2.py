@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from corum.server.node import Node
 
 SYNC_NS: Final = 500 * NS_PER_MS
+RIGHTS: Final = "/2"
+"""Where users and roles of the v2 API are."""
 _MEMBERS: Final = v2store.CLUSTER_PREFIX + "/members"
 _REMOVED: Final = v2store.CLUSTER_PREFIX + "/removed_members"
 
@@ -34,11 +36,14 @@ class V2:
         self._node = node
         self.store = v2store.Store()
         self._next_sync_ns = 0
+        self.rights_moved = True
+        """Something below `RIGHTS` may have changed; whoever looks puts it back to False."""
 
     def recover(self, data: bytes) -> None:
         """Take over the content of a `.snap` file; what is no v2 store is an empty one."""
         if len(data) > len(b"{}"):
             v2store.recover(self.store, data)
+        self.rights_moved = True
 
     # ---- through the log
 
@@ -54,6 +59,8 @@ class V2:
     def apply(self, request: Request) -> Event | V2Error | bytes:
         """Carry out a committed request; member attributes and versions of 3.5 land here too."""
         result = v2store.apply(self.store, request, self._node.ports.unix_time_ns())
+        if request.path.startswith(RIGHTS):
+            self.rights_moved = True
         if isinstance(result, Event) and request.path.startswith(v2store.CLUSTER_PREFIX + "/"):
             self._node.versions.told_by_v2(request.path, request.val)
         return b"" if result is None else result

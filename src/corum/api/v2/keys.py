@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 from corum import errors as grpc_errors
 from corum.api.http_rules import JSON, Answer, canonical, wrong_verb
 from corum.api.v2 import forms
+from corum.api.v2.access import Access
 from corum.server.node import Node
 from corum.v2store import KEYS_PREFIX, Event, V2Error, Waiter, errors
 
@@ -35,8 +36,9 @@ class Answers(Protocol):
 class Keys:
     """Requests to the v2 key space."""
 
-    def __init__(self, node: Node, front: Answers, streams: Streams) -> None:
+    def __init__(self, node: Node, front: Answers, streams: Streams, access: Access) -> None:
         self._node = node
+        self._access = access
         self._front = front
         self._streams = streams
         self._waiters: dict[Waiter, int] = {}
@@ -45,7 +47,14 @@ class Keys:
         self._cluster = ("x-etcd-cluster-id", f"{node.members.cluster:x}")
 
     def request(
-        self, call: int, verb: str, path: str, query: str, headers: dict[str, str], body: bytes
+        self,
+        call: int,
+        verb: str,
+        path: str,
+        query: str,
+        headers: dict[str, str],
+        body: bytes,
+        peer: Any,
     ) -> None:
         """One request; `path` still has its escapes."""
         if verb not in VERBS:
@@ -54,6 +63,25 @@ class Keys:
         try:
             form = forms.form_of(query, headers.get("content-type", ""), body, verb)
             wanted = forms.parse(verb, path, form, self._node.ports.unix_time_ns())
+        except V2Error as error:
+            self._refuse(call, error)
+            return
+        if self._access.rights.enabled:
+            recursive = wanted.request.recursive
+            self._access.with_key(
+                call,
+                verb,
+                path,
+                recursive,
+                headers,
+                peer,
+                lambda: self._carry_out(call, verb, wanted),
+            )
+        else:
+            self._carry_out(call, verb, wanted)
+
+    def _carry_out(self, call: int, verb: str, wanted: forms.Wanted) -> None:
+        try:
             if verb in ("GET", "HEAD") and wanted.wait:
                 self._wait(call, wanted)
             elif verb in ("GET", "HEAD") and not wanted.quorum:
