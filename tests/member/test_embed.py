@@ -1,0 +1,97 @@
+"""A member in this process, through the port that any client uses."""
+
+from pathlib import Path
+
+import pytest
+
+import corum
+from corum.pb import rpc
+from oracle.build import get, put
+from oracle.rpc import Client, Refused
+
+pytestmark = pytest.mark.slow
+
+
+def value_of(member: corum.Member, key: str) -> list[bytes]:
+    with Client(member.endpoint) as client:
+        return [kv.value for kv in client.call("KV/Range", get(key)).kvs]
+
+
+def store(member: corum.Member, key: str, value: str) -> None:
+    with Client(member.endpoint) as client:
+        assert not isinstance(client.call("KV/Put", put(key, value)), Refused)
+
+
+def test_put_and_get_with_a_foreign_client() -> None:
+    """grpcio does not notice where the member lives."""
+    with corum.Member() as member:
+        store(member, "k", "v")
+        assert value_of(member, "k") == [b"v"]
+
+
+def test_a_restart_on_disk_keeps_the_data(tmp_path: Path) -> None:
+    """The same object again, and another one on the same directory; revisions go on."""
+    member = corum.Member(tmp_path / "data")
+    with member:
+        store(member, "k", "1")
+    with member:
+        assert value_of(member, "k") == [b"1"]
+        store(member, "k", "2")
+    with corum.Member(tmp_path / "data") as another, Client(another.endpoint) as client:
+        (kv,) = client.call("KV/Range", get("k")).kvs
+        assert (kv.value, kv.mod_revision, kv.version) == (b"2", 3, 2)
+
+
+def test_memory_forgets() -> None:
+    """Without a directory each start is a new cluster."""
+    member = corum.Member()
+    with member:
+        store(member, "k", "v")
+    with member:
+        assert value_of(member, "k") == []
+
+
+def test_two_members_know_nothing_of_each_other() -> None:
+    """Each has ports and keys of its own."""
+    with corum.Member() as one, corum.Member() as two:
+        assert one.endpoint != two.endpoint
+        store(one, "k", "of one")
+        assert value_of(two, "k") == []
+        assert value_of(one, "k") == [b"of one"]
+
+
+def test_options_are_the_nodes() -> None:
+    """Name and limits are what was asked for."""
+    member = corum.Member(name="mine", request_bytes_max=1_000)
+    with member, Client(member.endpoint) as client:
+        (found,) = client.call("Cluster/MemberList", rpc.MemberListRequest()).members
+        assert found.name == "mine"
+        refused = client.call("KV/Put", put("k", "v" * 2_000))
+        assert isinstance(refused, Refused)
+        assert refused.text == "etcdserver: request is too large"
+
+
+def test_what_keeps_it_from_starting_is_raised(tmp_path: Path) -> None:
+    """A directory that somebody else uses; the port is free again afterwards."""
+    with corum.Member(tmp_path / "data") as owner:
+        second = corum.Member(tmp_path / "data")
+        with pytest.raises(Exception, match=r"lock|in use|another"):
+            second.start()
+        store(owner, "k", "still well")
+
+
+def test_stopping_twice_is_stopping_once() -> None:
+    """And a member that never started stops as well."""
+    corum.Member().stop()
+    member = corum.Member().start()
+    member.stop()
+    member.stop()
+
+
+def test_it_says_what_a_daemon_would_log() -> None:
+    """`log` gets level, message and fields."""
+    lines: list[tuple[str, str]] = []
+    with corum.Member(log=lambda level, message, **_: lines.append((level, message))):
+        pass
+    assert ("info", "published local member to cluster through raft") in lines
+    assert not [line for line in lines if line[0] == "error"]
