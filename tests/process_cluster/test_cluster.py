@@ -1,4 +1,4 @@
-"""Members in processes of their own: elections, losses, changes, snapshots, Go etcd with them."""
+"""Members in processes of their own: elections, losses, changes, snapshots, Go etcd among them."""
 
 from __future__ import annotations
 
