@@ -3,7 +3,7 @@
 //! The task reads and writes; the dispatcher also writes answers, directly, without waking the
 //! task. Both borrow the state for one step and never hold it across another connection's.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -17,6 +17,7 @@ use crate::h1;
 use crate::h2;
 use crate::http_client::HttpClient;
 use crate::io::{Fill, Io};
+use crate::loan::Loan;
 use crate::outbound::Command;
 use crate::peer::PeerInfo;
 use crate::rpc_client::RpcClient;
@@ -80,6 +81,8 @@ struct State {
     last_read: Instant,
     ping_sent: Option<Instant>,
     end_seen: bool,
+    /// `Desk` holds a loan of this connection.
+    is_lent: bool,
 }
 
 pub struct Conn {
@@ -106,6 +109,7 @@ impl Conn {
             last_read: now,
             ping_sent: None,
             end_seen: false,
+            is_lent: false,
         };
         let conn = Rc::new(Conn { id: core.next_conn_id(), state: RefCell::new(state) });
         core.conns.borrow_mut().insert(conn.id, Rc::clone(&conn));
@@ -121,8 +125,37 @@ impl Conn {
         conn
     }
 
+    /// The state, which nobody else writes for: a loan has ended, and what it did is known.
+    fn state(&self, core: &Core) -> RefMut<'_, State> {
+        let mut state = self.state.borrow_mut();
+        if std::mem::take(&mut state.is_lent)
+            && let Some(loan) = core.shared.desk.take_back()
+            && let Some(used) = loan.used
+        {
+            state.io.replace_output(used.rest);
+            if let Protocol::H2(server) = &mut state.protocol {
+                server.answered(core, loan.stream, used.data_bytes);
+            }
+        }
+        state
+    }
+
+    /// Let the thread that answers `call` write the answer, if nothing else is under way here.
+    pub fn lend(&self, core: &Core, stream: u32, call: u64) {
+        let state = &mut *self.state(core);
+        let Protocol::H2(server) = &state.protocol else { return };
+        if state.phase != Phase::Open {
+            return;
+        }
+        let Some((socket, mut before)) = state.io.lend(server.acks_wait) else { return };
+        let Some((after, room)) = server.prepare_answer(stream, call, &mut before) else { return };
+        let (conn, used) = (self.id, None);
+        core.shared.desk.lend(Loan { call, conn, stream, socket, before, after, room, used });
+        state.is_lent = true;
+    }
+
     fn poll(self: &Rc<Self>, core: &Rc<Core>, cx: &mut Context<'_>) -> Poll<()> {
-        let state = &mut *self.state.borrow_mut();
+        let state = &mut *self.state(core);
         if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             state.waker = Some(cx.waker().clone());
         }
@@ -258,7 +291,7 @@ impl Conn {
 
     /// Write from outside the task; the task goes on with what the socket does not take.
     pub fn flush(self: &Rc<Self>, core: &Rc<Core>) {
-        let state = &mut *self.state.borrow_mut();
+        let state = &mut *self.state(core);
         if state.phase == Phase::Dead {
             return;
         }
@@ -278,7 +311,7 @@ impl Conn {
         command: Command,
         arena: &[u8],
     ) -> bool {
-        let state = &mut *self.state.borrow_mut();
+        let state = &mut *self.state(core);
         if state.phase == Phase::Dead {
             return false;
         }
@@ -306,7 +339,7 @@ impl Conn {
         act: impl FnOnce(&mut Protocol, &mut Ctx<'_>) -> R,
     ) -> R {
         let result = {
-            let state = &mut *self.state.borrow_mut();
+            let state = &mut *self.state(core);
             let mut ctx = Ctx { core, me: self, out: &mut state.io.output };
             act(&mut state.protocol, &mut ctx)
         };
@@ -316,7 +349,7 @@ impl Conn {
 
     pub fn deadline(self: &Rc<Self>, core: &Rc<Core>, stream: u32, call: u64) {
         {
-            let state = &mut *self.state.borrow_mut();
+            let state = &mut *self.state(core);
             let mut ctx = Ctx { core, me: self, out: &mut state.io.output };
             let next = match &mut state.protocol {
                 Protocol::H2(server) => server.deadline(&mut ctx, stream, call),
@@ -333,7 +366,7 @@ impl Conn {
 
     /// Look at the clock: handshakes, lingering, keepalive.
     pub fn tick(self: &Rc<Self>, core: &Rc<Core>, now: Instant) {
-        let state = &mut *self.state.borrow_mut();
+        let state = &mut *self.state(core);
         let rules = &core.rules;
         let over = match (&state.phase, &state.protocol) {
             (Phase::Lingering { until }, _) => now >= *until,
@@ -375,7 +408,7 @@ impl Conn {
     /// The transport is leaving: finish what is open, take nothing new.
     pub fn drain(self: &Rc<Self>, core: &Rc<Core>) {
         {
-            let state = &mut *self.state.borrow_mut();
+            let state = &mut *self.state(core);
             let mut ctx = Ctx { core, me: self, out: &mut state.io.output };
             let next = match &mut state.protocol {
                 Protocol::Unknown { .. } | Protocol::Gone => Next::Close,
@@ -393,7 +426,7 @@ impl Conn {
     /// End it now; what is in the output still goes out.
     pub fn close(self: &Rc<Self>, core: &Rc<Core>) {
         {
-            let mut state = self.state.borrow_mut();
+            let mut state = self.state(core);
             if state.phase == Phase::Open {
                 state.phase = Phase::Closing;
             }
@@ -403,7 +436,7 @@ impl Conn {
 
     /// The task has ended: whoever still waits for this connection is told.
     fn gone(self: &Rc<Self>, core: &Rc<Core>) {
-        let state = &mut *self.state.borrow_mut();
+        let state = &mut *self.state(core);
         state.phase = Phase::Dead;
         match &mut state.protocol {
             Protocol::Unknown { .. } | Protocol::Gone => {}
@@ -420,7 +453,7 @@ impl Conn {
     /// Let go of everything, so that the socket closes whoever else still holds this.
     pub fn destroy(self: &Rc<Self>, core: &Rc<Core>) {
         self.gone(core);
-        self.state.borrow_mut().protocol = Protocol::Gone;
+        self.state(core).protocol = Protocol::Gone;
     }
 }
 

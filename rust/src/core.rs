@@ -19,6 +19,7 @@ use crate::conn::Conn;
 use crate::grpc::code::DEADLINE_EXCEEDED;
 use crate::h2::IdMap;
 use crate::inbox::{Batch, Event, Inbox};
+use crate::loan::Desk;
 use crate::outbound::Outbound;
 use crate::settings::Rules;
 
@@ -64,6 +65,7 @@ pub struct Shared {
     pub outbound: Mutex<Outbound>,
     pub outbound_arrived: Notify,
     pub flows: Arc<Flows>,
+    pub desk: Desk,
     pub stats: Stats,
     pub closed: AtomicBool,
     pub rules: Arc<Rules>,
@@ -152,15 +154,39 @@ impl Core {
         }
     }
 
-    pub fn flush_events(&self, waker: &Waker) {
+    pub fn flush_events(self: &Rc<Self>, waker: &Waker) {
         let mut flusher = self.flusher.borrow_mut();
         if flusher.is_none() {
             *flusher = Some(waker.clone());
         }
+        self.lend();
         let mut batch = self.batch.borrow_mut();
         if !batch.events.is_empty() {
             let full = std::mem::take(&mut *batch);
             *batch = self.shared.inbox.push_batch(full);
+        }
+    }
+
+    /// If a unary call is all there is to do, whoever answers it may write the answer itself.
+    fn lend(self: &Rc<Self>) {
+        let call = match self.batch.borrow().events.front() {
+            Some(Event::Unary { call, .. }) => *call,
+            _ => return,
+        };
+        let desk = &self.shared.desk;
+        let alone = self.batch.borrow().events.len() == 1 && self.shared.inbox.is_owner_idle();
+        if !alone || self.draining.get().is_some() || desk.is_unused() {
+            return;
+        }
+        if let Some(before) = desk.borrower() {
+            let conn = self.conns.borrow().get(&before).cloned();
+            if let Some(conn) = conn {
+                conn.flush(self); // its loan is settled
+            }
+        }
+        let owner = self.calls.borrow_mut().owner(call);
+        if let Some(owner) = owner {
+            owner.conn.lend(self, owner.stream, call);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::chunked::{self, Piece};
 use crate::conn::{Ctx, ListenerRules, Next};
 use crate::core::{Core, count};
 use crate::grpc::code::CANCELLED;
+use crate::hpack::latin1_bytes;
 use crate::http;
 use crate::inbox::{Event, Headers, HttpHead};
 use crate::outbound::Command;
@@ -446,7 +447,7 @@ impl Server {
         {
             self.keep_alive = false;
         }
-        let mut line = |text: &str| out.extend_from_slice(text.as_bytes());
+        let mut line = |text: &str| out.extend_from_slice(&latin1_bytes(text));
         line(&format!("HTTP/1.1 {status} {}\r\n", reason(status)));
         for (name, value) in headers {
             if !name.eq_ignore_ascii_case("transfer-encoding") && http::is_clean(name, value) {

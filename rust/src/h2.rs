@@ -121,6 +121,10 @@ pub struct Stream<T> {
 }
 
 impl<T> Stream<T> {
+    pub fn has_remote_ended(&self) -> bool {
+        self.remote_closed
+    }
+
     pub fn queued(&self) -> usize {
         self.queue.len() - self.queue_start
     }
@@ -721,6 +725,36 @@ impl<T, F> Connection<T, F> {
         }
     }
 
+    /// A header block of fields that the encoder knows: nothing changes here. False: it does not.
+    pub fn known_headers(
+        &self,
+        id: u32,
+        end: bool,
+        fields: &[(&str, &str)],
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let start = out.len();
+        let flags = flag::END_HEADERS | if end { flag::END_STREAM } else { 0 };
+        frame(out, kind::HEADERS, flags, id, 0);
+        let known = fields.iter().all(|(name, value)| self.encoder.known(out, name, value));
+        let length = (out.len() - start - FRAME_HEAD) as u32; // a few bytes per field
+        out[start..start + 3].copy_from_slice(&length.to_be_bytes()[1..]);
+        known
+    }
+
+    /// The longest payload that one DATA frame of the stream may carry now.
+    pub fn room(&self, id: u32) -> usize {
+        let Some(stream) = self.streams.get(&id).filter(|s| s.queued() == 0) else { return 0 };
+        stream.send_window.min(self.send_window).clamp(0, FRAME_BYTES_MAX as i64) as usize
+    }
+
+    /// A whole answer with `size` bytes of DATA was written by somebody else.
+    pub fn answered(&mut self, id: u32, size: usize) {
+        self.has_answered = true;
+        self.send_window -= size as i64;
+        self.streams.remove(&id);
+    }
+
     /// Send `prefix` and `data` as DATA; what finds no window waits in the stream's queue.
     /// True: all is in the output; otherwise `moved` will tell of it.
     pub fn data(&mut self, id: u32, prefix: &[u8], data: &[u8], out: &mut Vec<u8>) -> bool {
@@ -734,9 +768,7 @@ impl<T, F> Connection<T, F> {
             stream.send_window -= size as i64;
             self.send_window -= size as i64;
             self.has_answered = true;
-            frame(out, kind::DATA, 0, id, size);
-            out.extend_from_slice(prefix);
-            out.extend_from_slice(data);
+            data_frame(out, id, prefix, data);
             return true;
         }
         stream.queue.extend_from_slice(prefix);
@@ -904,6 +936,13 @@ fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, id: u32, length: usize) {
     out.extend_from_slice(&[
         length[1], length[2], length[3], kind, flags, id[0], id[1], id[2], id[3],
     ]);
+}
+
+/// One DATA frame that does not end its stream.
+pub fn data_frame(out: &mut Vec<u8>, id: u32, prefix: &[u8], data: &[u8]) {
+    frame(out, kind::DATA, 0, id, prefix.len() + data.len());
+    out.extend_from_slice(prefix);
+    out.extend_from_slice(data);
 }
 
 fn window_update(out: &mut Vec<u8>, id: u32, increment: u32) {

@@ -3,6 +3,7 @@
 //! The encoder never uses Huffman codes and never evicts: it remembers a few fields that repeat
 //! (content type, status) and sends all others as literals that leave the table alone.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 
@@ -291,9 +292,21 @@ impl Encoder {
                 if index == 0 {
                     put_string(out, name);
                 }
-                put_string(out, value);
+                put_bytes(out, &latin1_bytes(value));
             }
         }
+    }
+
+    /// A field that writing leaves no trace of here: it is known already. False: it is not.
+    pub fn known(&self, out: &mut Vec<u8>, name: &str, value: &str) -> bool {
+        let found = self.entries.iter().rposition(|e| e.0 == name && e.1 == value);
+        let index = match (found, static_index(name, value)) {
+            (Some(position), _) => STATIC.len() + self.entries.len() - position,
+            (None, (index, true)) => index,
+            (None, _) => return false,
+        };
+        put_integer(out, 0x80, 7, index);
+        !self.announce_empty
     }
 
     /// A field that will be sent again: one byte from the second time on.
@@ -312,7 +325,7 @@ impl Encoder {
         if index == 0 {
             put_string(out, name);
         }
-        put_string(out, value);
+        put_bytes(out, &latin1_bytes(value));
         self.bytes += size;
         self.entries.push((name.to_owned(), value.to_owned()));
     }
@@ -349,8 +362,20 @@ fn put_integer(out: &mut Vec<u8>, flags: u8, bits: u32, value: usize) {
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {
-    put_integer(out, 0, 7, text.len());
-    out.extend_from_slice(text.as_bytes());
+    put_bytes(out, text.as_bytes());
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_integer(out, 0, 7, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// A header's text as the bytes it was read from: Latin-1. What Latin-1 lacks becomes "?".
+pub fn latin1_bytes(text: &str) -> Cow<'_, [u8]> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text.as_bytes());
+    }
+    text.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect()
 }
 
 /// RFC 7541 Appendix A.
@@ -480,6 +505,34 @@ mod tests {
         encoder.remembered(&mut block, "grpc-status", "0");
         assert_eq!(block[0], 0x20);
         assert_eq!(decoded(&mut decoder, &block).unwrap()[0].1, "0");
+    }
+
+    #[test]
+    fn writes_what_is_known_and_nothing_else() {
+        let mut encoder = Encoder::default();
+        let mut block = Vec::new();
+        assert!(encoder.known(&mut block, ":status", "200"));
+        assert!(!encoder.known(&mut block, "grpc-status", "0"));
+        encoder.remembered(&mut Vec::new(), "grpc-status", "0");
+        encoder.remembered(&mut Vec::new(), "a", "b");
+        let (mut known, mut remembered) = (Vec::new(), Vec::new());
+        assert!(encoder.known(&mut known, "grpc-status", "0"));
+        encoder.remembered(&mut remembered, "grpc-status", "0");
+        assert_eq!(known, remembered);
+        encoder.set_table_bytes(0); // must be announced in the next block
+        assert!(!encoder.known(&mut block, ":status", "200"));
+    }
+
+    #[test]
+    fn header_text_is_latin1() {
+        assert_eq!(*latin1_bytes("caf\u{e9} \u{20ac}"), *b"caf\xe9 ?");
+        let (mut encoder, mut block) = (Encoder::default(), Vec::new());
+        encoder.literal(&mut block, "x", "\u{ff}");
+        encoder.remembered(&mut block, "y", "\u{80}");
+        let mut fields = Fields::default();
+        Decoder::default().decode(&block, 100, &mut fields).unwrap();
+        assert_eq!(fields.get(b"x"), Some(&b"\xff"[..]));
+        assert_eq!(fields.get(b"y"), Some(&b"\x80"[..]));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::conn::{Ctx, Next};
 use crate::core::Core;
 use crate::grpc::code;
 use crate::h1::STREAMED_BYTES_MAX;
+use crate::hpack::latin1_bytes;
 use crate::http;
 use crate::inbox::{Event, Headers};
 use crate::outbound::Command;
@@ -116,7 +117,7 @@ impl HttpClient {
             head += &format!("Content-Length: {}\r\n", body.len());
         }
         head += "\r\n";
-        ctx.out.extend_from_slice(head.as_bytes());
+        ctx.out.extend_from_slice(&latin1_bytes(&head));
         ctx.out.extend_from_slice(&body);
         for (command, data) in ctx.core.take_early(call).unwrap_or_default() {
             self.perform(ctx, call, command, &data);

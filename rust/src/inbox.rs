@@ -251,16 +251,23 @@ impl Inbox {
     }
 
     fn wake(&self, mut waiting: MutexGuard<'_, Waiting>) {
-        if std::mem::take(&mut waiting.owner_waits) {
+        let owner_waits = std::mem::take(&mut waiting.owner_waits);
+        drop(waiting); // lest the owner wakes up only to wait for it
+        if owner_waits {
             self.arrived.notify_one();
         }
-        drop(waiting);
         if let Some(signal) = self.signal.get()
             && !self.signalled.swap(true, SeqCst)
         {
             // A pipe that holds at most one byte has room.
             let _ = (&signal.writer).write_all(&[1]);
         }
+    }
+
+    /// Does the owner wait in `poll`, with nothing to take?
+    pub fn is_owner_idle(&self) -> bool {
+        let waiting = lock(&self.waiting);
+        waiting.owner_waits && waiting.batches.is_empty()
     }
 
     pub fn close(&self) {

@@ -5,6 +5,7 @@
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -32,18 +33,18 @@ impl Socket {
         }
     }
 
-    fn try_write(&self, data: &[u8]) -> io::Result<usize> {
+    pub fn try_write(&self, data: &[u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => stream.try_write(data),
             Socket::Unix(stream) => stream.try_write(data),
         }
     }
 
-    pub fn shutdown(&mut self) {
+    fn shutdown(&self) {
         // What is gone already needs no goodbye.
         let _ = match self {
-            Socket::Tcp(stream) => socket2::SockRef::from(&*stream).shutdown(Shutdown::Write),
-            Socket::Unix(stream) => socket2::SockRef::from(&*stream).shutdown(Shutdown::Write),
+            Socket::Tcp(stream) => socket2::SockRef::from(stream).shutdown(Shutdown::Write),
+            Socket::Unix(stream) => socket2::SockRef::from(stream).shutdown(Shutdown::Write),
         };
     }
 }
@@ -75,6 +76,9 @@ impl Pending {
     }
 }
 
+/// What TLS begins with. Who sends anything else would not understand an alert.
+const HANDSHAKE_RECORD: u8 = 22;
+
 pub enum Fill {
     /// So many plain bytes are in the scratch buffer (0: TLS made progress without any).
     Data(usize),
@@ -82,12 +86,13 @@ pub enum Fill {
 }
 
 pub struct Io {
-    socket: Socket,
+    socket: Arc<Socket>, // its only owner, except while it is lent
     pub tls: Option<Box<rustls::Connection>>,
     cipher: Pending,
     /// Plain bytes to send.
     pub output: Vec<u8>,
     output_start: usize,
+    has_tls_begun: bool,
     /// Bytes that left the socket since the caller last looked.
     pub sent_bytes: u64,
 }
@@ -95,12 +100,27 @@ pub struct Io {
 impl Io {
     pub fn new(socket: Socket, tls: Option<Box<rustls::Connection>>) -> Self {
         let (cipher, output) = (Pending::default(), Vec::new());
-        Io { socket, tls, cipher, output, output_start: 0, sent_bytes: 0 }
+        let socket = Arc::new(socket);
+        Io { socket, tls, cipher, output, output_start: 0, has_tls_begun: false, sent_bytes: 0 }
     }
 
     /// Bytes that have not left yet.
     pub fn unsent(&self) -> usize {
         self.output.len() - self.output_start + self.cipher.len()
+    }
+
+    /// The socket for somebody else to write to, and what should go out first; None: not now.
+    /// Only with the output as it is may it be lent: empty, or `small` and not begun.
+    pub fn lend(&self, small: bool) -> Option<(Arc<Socket>, Vec<u8>)> {
+        let ready = self.output.is_empty() || small && self.output_start == 0;
+        (ready && self.tls.is_none()).then(|| (Arc::clone(&self.socket), self.output.clone()))
+    }
+
+    /// The output was written by somebody else, with more behind it, except for `rest`.
+    pub fn replace_output(&mut self, rest: Vec<u8>) {
+        self.output.clear();
+        self.output.extend_from_slice(&rest);
+        self.output_start = 0;
     }
 
     pub fn poll_fill(
@@ -110,12 +130,12 @@ impl Io {
         cipher_scratch: &mut [u8],
     ) -> Poll<io::Result<Fill>> {
         let Some(tls) = self.tls.as_mut() else {
-            return self.socket.poll_read(cx, scratch).map_ok(|count| match count {
+            return only(&mut self.socket)?.poll_read(cx, scratch).map_ok(|count| match count {
                 0 => Fill::End,
                 count => Fill::Data(count),
             });
         };
-        let count = match self.socket.poll_read(cx, cipher_scratch) {
+        let count = match only(&mut self.socket)?.poll_read(cx, cipher_scratch) {
             Poll::Ready(Ok(count)) => count,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => return Poll::Pending,
@@ -132,11 +152,14 @@ impl Io {
             tls.read_tls(&mut cipher)?;
             let processed = tls.process_new_packets();
             if let Err(error) = processed {
-                self.encrypt_alert();
+                if self.has_tls_begun || cipher_scratch[0] == HANDSHAKE_RECORD {
+                    self.encrypt_alert();
+                }
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
             }
             ended |= read_plain(tls, scratch, &mut plain)?;
         }
+        self.has_tls_begun = true;
         if ended && plain == 0 {
             return Poll::Ready(Ok(Fill::End));
         }
@@ -193,7 +216,7 @@ impl Io {
             if data.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            match write(&mut self.socket, data) {
+            match write(only(&mut self.socket)?, data) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     self.sent_bytes += count as u64;
@@ -232,6 +255,11 @@ impl Io {
     pub fn shutdown(&mut self) {
         self.socket.shutdown();
     }
+}
+
+/// The socket, which is not lent now.
+fn only(socket: &mut Arc<Socket>) -> io::Result<&mut Socket> {
+    Arc::get_mut(socket).ok_or_else(|| io::Error::other("the socket is lent"))
 }
 
 /// Move decrypted bytes into `scratch` behind `plain` others; true: the peer closed its half.

@@ -22,6 +22,7 @@ mod http_client;
 mod inbox;
 mod io;
 mod listener;
+mod loan;
 mod log_writer;
 mod outbound;
 mod peer;

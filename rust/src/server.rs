@@ -75,6 +75,36 @@ const PING_STRIKES_MAX: u32 = 2;
 /// grpc-go's rule for clients without a call: one ping in two hours.
 const IDLE_PING_TIME: Duration = Duration::from_secs(7200);
 
+/// Calls that the client gave up before they were answered (CVE-2023-44487). Each made work for
+/// nothing, and what bounds open calls does not bound these.
+#[derive(Default)]
+struct Resets {
+    count: u32,
+    since: Option<Instant>, // when `count` was last reduced
+}
+
+/// A client may give up so many calls at once: deadlines pass together when a server stalls.
+const RESETS_MAX: u32 = 1000;
+/// One more is forgiven each time this has passed.
+const RESET_FORGIVEN: Duration = Duration::from_millis(10);
+
+impl Resets {
+    /// Count one; true: there were too many.
+    fn too_many(&mut self, now: Instant) -> bool {
+        let since = self.since.get_or_insert(now);
+        let steps = now.saturating_duration_since(*since).as_millis() / RESET_FORGIVEN.as_millis();
+        let forgiven = u32::try_from(steps).unwrap_or(u32::MAX);
+        if forgiven >= self.count {
+            (self.count, *since) = (0, now);
+        } else {
+            self.count -= forgiven;
+            *since += RESET_FORGIVEN * forgiven;
+        }
+        self.count += 1;
+        self.count > RESETS_MAX
+    }
+}
+
 pub struct Server {
     h2: Connection<Stream, Request>,
     listener: Rc<ListenerRules>,
@@ -83,6 +113,7 @@ pub struct Server {
     open: usize, // unanswered calls
     strikes: u32,
     last_ping: Option<Instant>,
+    resets: Resets,
     draining: bool,
     /// The output holds nothing but acknowledgements of pings, and an answer will follow.
     pub acks_wait: bool,
@@ -105,6 +136,7 @@ impl Server {
             open: 0,
             strikes,
             last_ping,
+            resets: Resets::default(),
             draining,
             acks_wait: false,
         }
@@ -120,7 +152,16 @@ impl Server {
                     self.on_headers(ctx, id, &block, end);
                 }
                 Ok(Some(Input::Data { id, data, end })) => self.on_data(ctx, id, data, end),
-                Ok(Some(Input::Reset { app, .. })) => self.drop_stream(ctx.core, app),
+                Ok(Some(Input::Reset { app, .. })) => {
+                    let given_up = app.call != 0;
+                    self.drop_stream(ctx.core, app);
+                    if given_up && self.resets.too_many(Instant::now()) {
+                        count(&ctx.core.stats().protocol_errors, 1);
+                        let code = h2::code::ENHANCE_YOUR_CALM;
+                        self.h2.goaway(self.h2.last_peer_id(), code, b"too_many_resets", ctx.out);
+                        return Next::Close;
+                    }
+                }
                 Ok(Some(Input::Ping)) => {
                     pings += 1;
                     if self.too_many_pings(ctx.core) {
@@ -479,6 +520,35 @@ impl Server {
             let trailers = vec![("grpc-status", "0".to_owned())];
             self.h2.finish(id, Some(trailers), ctx.out);
         }
+    }
+
+    /// The frames around the answer to a unary call, for somebody else to write: what comes before
+    /// it (appended), what comes after, and how much DATA may be between. None: not this answer.
+    pub fn prepare_answer(
+        &self,
+        id: u32,
+        call: u64,
+        before: &mut Vec<u8>,
+    ) -> Option<(Vec<u8>, usize)> {
+        let stream = self.h2.streams.get(&id)?;
+        let Kind::Grpc { kind: MethodKind::Unary, gzip: false, .. } = stream.app.kind else {
+            return None;
+        };
+        if stream.app.call != call || !stream.has_remote_ended() {
+            return None;
+        }
+        let head = [(":status", "200"), ("content-type", "application/grpc")];
+        let mut after = Vec::new();
+        let known = self.h2.known_headers(id, false, &head, before)
+            && self.h2.known_headers(id, true, &[("grpc-status", "0")], &mut after);
+        known.then(|| (after, self.h2.room(id)))
+    }
+
+    /// Somebody else has written the whole answer.
+    pub fn answered(&mut self, core: &Core, id: u32, data_bytes: usize) {
+        self.acks_wait = false;
+        self.finished(core, id);
+        self.h2.answered(id, data_bytes);
     }
 
     fn send(&mut self, ctx: &mut Ctx<'_>, id: u32, call: u64, data: &[u8]) {

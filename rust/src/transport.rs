@@ -17,6 +17,7 @@ use crate::core::{Core, Shared, Stats, count};
 use crate::errors;
 use crate::inbox::{Event, Headers, Inbox, lock};
 use crate::listener::{self, Listener, Url};
+use crate::loan::{Answer, Desk};
 use crate::outbound::{Command, Outbound, dispatch};
 use crate::settings::Settings;
 use crate::tls::{Acceptor, ServerTls};
@@ -122,6 +123,25 @@ impl Transport {
         over
     }
 
+    /// The one answer to a lone call goes out from here, see `loan`. False: hand it over.
+    fn reply_alone(&self, batch: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Some(list) = batch.cast::<PyList>().ok().filter(|list| list.len() == 1) else {
+            return Ok(false);
+        };
+        let (call, data) = call_and_bytes(list.get_item(0)?.cast::<PyTuple>()?)?;
+        match self.shared.desk.answer(call, data.as_bytes(), &self.shared.stats) {
+            Answer::Refused => return Ok(false),
+            Answer::Sent => {}
+            Answer::Begun(conn) => self.shared.run(move |core| {
+                let conn = core.conns.borrow().get(&conn).cloned();
+                if let Some(conn) = conn {
+                    conn.flush(core);
+                }
+            }),
+        }
+        Ok(true)
+    }
+
     fn resume_if_drained(&self) {
         let (inbox, rules) = (&self.shared.inbox, &self.shared.rules);
         if inbox.stalled.load(SeqCst)
@@ -148,6 +168,7 @@ impl Transport {
             outbound: Mutex::new(Outbound::default()),
             outbound_arrived: Notify::new(),
             flows: Arc::new(Flows::new(rules.high_water, rules.low_water)),
+            desk: Desk::default(),
             stats: Stats::default(),
             closed: false.into(),
             rules,
@@ -244,6 +265,9 @@ impl Transport {
 
     #[pyo3(signature = (batch, /))]
     fn reply(&self, batch: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.reply_alone(batch)? {
+            return Ok(());
+        }
         let mut result = Ok(());
         self.shared.command(|outbound| {
             result = each(batch, |item| {

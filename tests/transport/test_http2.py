@@ -16,7 +16,7 @@ from .conftest import EchoServer
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
-ENHANCE_YOUR_CALM, REFUSED_STREAM = 11, 7
+REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 7, 8, 11
 
 
 def literal(name: bytes, value: bytes) -> bytes:
@@ -223,3 +223,77 @@ def test_http_over_http2(connect: Connect) -> None:
     assert event[3:5] == ("GET", "/health")
     assert ("host", "name:1") in event[5]
     assert wire.next(DATA)[3] == b"/health"
+
+
+def test_answers_of_lone_calls(connect: Connect) -> None:
+    """One call at a time takes a short cut; answers, acknowledgements and figures stay right."""
+    server, wire = connect()
+    for number in range(50):
+        stream = 2 * number + 1
+        if number % 3 == 0:
+            wire.send(PING, 0, 0, struct.pack(">Q", number))
+        wire.call(stream)
+        if number % 3 == 0:
+            assert wire.next(PING)[3] == struct.pack(">Q", number)
+        assert wire.next(HEADERS, RST_STREAM)[:3] == (HEADERS, END_HEADERS, stream)
+        assert wire.next(DATA)[2:] == (stream, struct.pack(">BI", 0, 2) + b"hi")
+        ended = END_HEADERS | END_STREAM
+        assert wire.next(HEADERS, RST_STREAM)[:3] == (HEADERS, ended, stream)
+    wire.send(PING, 0, 0, bytes(8))
+    wire.next(PING)  # all the rest has been seen
+    stats = server.transport.stats()
+    assert (stats["calls"], stats["calls_started"], stats["stale_replies"]) == (0, 50, 0)
+
+
+def test_lone_call_given_up(connect: Connect) -> None:
+    """A lone call that its client has given up is cancelled, and its answer goes nowhere."""
+    server, wire = connect()
+    wire.call(1)
+    wire.next(DATA)
+    wire.call(3, b"/test.Echo/Never")
+    (event,) = server.wait_for(transport.UNARY, 2)[1:]
+    wire.send(RST_STREAM, 0, 3, struct.pack(">I", CANCEL))
+    server.wait_for(transport.CANCELLED)
+    server.transport.reply([(event[1], b"late")])
+    wire.call(5)
+    assert wire.next(DATA)[2] == 5
+    assert server.transport.stats()["stale_replies"] == 1
+
+
+def test_lone_answer_to_a_reader_that_waits(connect: Connect) -> None:
+    """Answers that find no room in the socket or the window arrive whole and in order."""
+    server, wire = connect()
+    body = bytes(range(250)) * 60
+    message = struct.pack(">BI", 0, len(body)) + body
+    count = 600  # more than the sockets' buffers hold: some answers are cut
+    wire.send(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 30))
+    for number in range(count):
+        stream = 2 * number + 1
+        wire.send(HEADERS, END_HEADERS, stream, request_block(b"/test.Echo/Unary"))
+        wire.send(DATA, END_STREAM, stream, message)
+        server.wait_for(transport.UNARY, number + 1)
+    for number in range(count):
+        _, _, stream, data = wire.next(DATA)
+        assert (stream, data) == (2 * number + 1, message)
+    wire.send(PING, 0, 0, bytes(8))
+    wire.next(PING)
+    assert server.transport.stats()["calls"] == 0
+
+
+def test_too_many_resets(connect: Connect) -> None:
+    """Who opens calls only to give them up is sent away; a thousand at once are forgiven."""
+    server, wire = connect()
+
+    def give_up(streams: range) -> None:
+        for stream in streams:
+            wire.call(stream, b"/test.Echo/Never")
+            wire.send(RST_STREAM, 0, stream, struct.pack(">I", CANCEL))
+
+    give_up(range(1, 2001, 2))
+    wire.send(PING, 0, 0, bytes(8))
+    assert wire.next(PING, GOAWAY)[0] == PING
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        give_up(range(2001, 12001, 2))
+    _, _, _, payload = wire.next(GOAWAY)
+    assert struct.unpack(">I", payload[4:8]) == (ENHANCE_YOUR_CALM,)
+    server.wait_for(transport.CANCELLED, 1000)
