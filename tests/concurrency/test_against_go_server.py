@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from auth_server.talk import Talk
+from auth_server.talk import TIMEOUT_S, Talk
 from corum.pb import electionpb
 from oracle import servers
 from oracle.pair import masked
@@ -17,6 +17,10 @@ pytestmark = [pytest.mark.compat, pytest.mark.process, pytest.mark.slow]
 LOCK, ELECTION = "/v3lockpb.Lock/", "/v3electionpb.Election/"
 LEADER = electionpb.LeaderKey(name=b"e", key=b"e/1", rev=5, lease=1)
 OTHER = electionpb.LeaderKey(name=b"e", key=b"e/1", rev=99, lease=1)
+
+FOR_EVER: tuple[str, dict[str, Any]] = (ELECTION + "Campaign", {"lease": 1})
+"""Without a name it waits for keys that stay, until its caller gives up."""
+PATIENCE_S = 2.0
 
 ALL: dict[str, Any] = {"key": b"\0", "range_end": b"\0"}
 CONVERSATION: list[tuple[str, dict[str, Any]]] = [
@@ -45,7 +49,7 @@ CONVERSATION: list[tuple[str, dict[str, Any]]] = [
     (ELECTION + "Resign", {"leader": LEADER}),
     (ELECTION + "Proclaim", {"leader": LEADER, "value": b"5"}),
     (ELECTION + "Leader", {"name": b"e"}),
-    (ELECTION + "Campaign", {"lease": 1}),
+    FOR_EVER,
     (ELECTION + "Leader", {}),
     ("KV/Range", ALL),
 ]
@@ -53,9 +57,11 @@ CONVERSATION: list[tuple[str, dict[str, Any]]] = [
 
 def said(program: servers.Program, folder: Path) -> list[Any]:
     with servers.running(program, folder) as server, Talk(server.endpoint) as talk:
-        answers = [
-            (path, fields, masked(talk.call(path, **fields))) for path, fields in CONVERSATION
-        ]
+        answers: list[Any] = []
+        for path, fields in CONVERSATION:
+            patience_s = PATIENCE_S if (path, fields) == FOR_EVER else TIMEOUT_S
+            answer = talk.call(path, timeout_s=patience_s, **fields)
+            answers.append((path, fields, masked(answer)))
         answers.append(observed(talk))
     return answers
 
