@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from corum.backend import Backend
 from corum.backend.lmdb_backend import LmdbBackend
 from corum.backend.memory_backend import MemoryBackend, MemoryDisk
+from corum.mvcc import counts as counts_module
 from corum.mvcc.reads import RangeOptions
 from corum.mvcc.rebuild import rebuild_index
 from corum.mvcc.revision import decode_kv, from_stored_key, key_of
@@ -30,6 +31,13 @@ OPS = st.one_of(
     st.tuples(st.just("put"), KEYS, VALUES, LEASES),
     st.tuples(st.just("delete"), KEYS, ENDS),
 )
+
+
+@pytest.fixture(autouse=True)
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that these few keys make several segments of `KeyCounts`."""
+    monkeypatch.setattr(counts_module, "SEGMENT", 1)
+    monkeypatch.setattr(counts_module, "_WALK_MAX", 2)
 
 
 class StoreMachine(RuleBasedStateMachine):

@@ -8,17 +8,22 @@ before they are committed.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, Protocol
+from operator import countOf, itemgetter
+from typing import Final, Protocol, cast
 
 from corum.backend import schema
 from corum.backend.backend import Row
 
 Data = dict[bytes, bytes | None]
 
+_Slice = tuple[Data, list[bytes], int, int]
+"""A layer, its keys in order, and from where to where the range is in them."""
+
 _MISSING: Final = b"\0missing"  # compared by identity; no value is this object
+_KEY_OF: Final = itemgetter(0)
 _INSORT_MAX: Final = 64  # new keys up to which one insertion each beats sorting the whole list
 _CHUNK: Final = 1_000  # rows merged at a time when the caller sets no limit
 
@@ -53,9 +58,13 @@ class SortedKeys:
 
     __slots__ = ("_data", "_keys")
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, keys: list[bytes] | None = None) -> None:
         self._data = data
-        self._keys: list[bytes] = []
+        self._keys: list[bytes] = keys or []
+
+    def of_copy(self, data: Data) -> SortedKeys:
+        """Those of a copy of the dict, as far as they have been sorted."""
+        return SortedKeys(data, self._keys.copy())
 
     def refreshed(self) -> list[bytes]:
         keys, data = self._keys, self._data
@@ -79,12 +88,19 @@ class LayeredReader:
     pending: Data
     _sealed: Data
 
-    def __init__(self, base: Base, pending: Data, sealed: Data) -> None:
+    def __init__(
+        self,
+        base: Base,
+        pending: Data,
+        sealed: Data,
+        pending_keys: SortedKeys | None = None,
+        sealed_keys: SortedKeys | None = None,
+    ) -> None:
         self._base = base
         self.pending = pending
-        self._pending_keys = SortedKeys(pending)
+        self._pending_keys = pending_keys or SortedKeys(pending)
         self._sealed = sealed
-        self._sealed_keys = SortedKeys(sealed)
+        self._sealed_keys = sealed_keys or SortedKeys(sealed)
 
     def get(self, key: bytes) -> bytes | None:
         found = self.pending.get(key, _MISSING)
@@ -97,37 +113,54 @@ class LayeredReader:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         if not self.pending and not self._sealed:
             return self._base.get_many(keys)
-        pending, sealed, base = self.pending.get, self._sealed.get, self._base.get
-        found = [pending(key, _MISSING) for key in keys]
-        for at, (key, value) in enumerate(zip(keys, found, strict=True)):
-            if value is _MISSING:
-                older = sealed(key, _MISSING)
-                found[at] = base(key) if older is _MISSING else older
+        found: list[bytes | None] = list(map(self.pending.get, keys))
+        if None not in found:
+            return found
+        gaps = [at for at, value in enumerate(found) if value is None]
+        older = [keys[at] for at in gaps]
+        if not self.pending.keys().isdisjoint(older):  # deleted
+            gaps = [at for at in gaps if keys[at] not in self.pending]
+            older = [keys[at] for at in gaps]
+        if self._sealed:
+            sealed, base = self._sealed.get, self._base.get
+            below = [sealed(key, _MISSING) for key in older]
+            below = [base(key) if v is _MISSING else v for key, v in zip(older, below, strict=True)]
+        else:
+            below = self._base.get_many(older)
+        if len(gaps) == len(found):
+            return below
+        for at, value in zip(gaps, below, strict=True):
+            found[at] = value
         return found
 
     def range(self, start: bytes = b"", end: bytes | None = None, limit: int = 0) -> list[Row]:
-        if not self._touched(start, end):
-            return self._base.range(start, end, limit)
         out: list[Row] = []
         at: bytes | None = start
         while at is not None:
-            rows, at = self._merge(at, end, (limit - len(out)) if limit else _CHUNK)
+            slices = self._slices(at, end)
+            if not slices:
+                rows = self._base.range(at, end, limit - len(out) if limit else 0)
+                return out + rows if out else rows
+            rows, at = self._merge(slices, at, end, (limit - len(out)) if limit else _CHUNK)
             out += rows
             if limit and len(out) >= limit:
                 return out[:limit]
         return out
 
     def count(self, start: bytes, end: bytes | None, limit: int) -> tuple[int, bytes | None]:
-        if not self._touched(start, end):
-            keys = self._base.keys(start, end, limit)
-            return len(keys), keys[-1] + b"\0" if len(keys) == limit else None
         keys = self._base.keys(start, end, limit)
-        rest = keys[-1] + b"\0" if len(keys) == limit else None
-        known = set(keys)
-        changed = self._known(start, rest or end)
-        for key, value in changed.items():
-            known.discard(key) if value is None else known.add(key)
-        return len(known), rest
+        bound = keys[-1] if len(keys) == limit else None
+        parts, bound = _cut(self._slices(start, end), bound, limit)
+        if parts:
+            known: Data = dict.fromkeys(
+                keys if bound is None else keys[: bisect_right(keys, bound)], b""
+            )
+            for data, part in parts:
+                known.update(zip(part, map(data.__getitem__, part), strict=True))
+            number = len(known) - countOf(known.values(), None)
+        else:
+            number = len(keys)
+        return number, None if bound is None else bound + b"\0"
 
     def last(self) -> Row | None:
         keys = set(islice(reversed(self._pending_keys.refreshed()), 1))
@@ -152,51 +185,59 @@ class LayeredReader:
             yield chunk
             start = chunk[-1][0] + b"\0"
 
-    def _touched(self, start: bytes, end: bytes | None) -> bool:
-        """Whether a layer above the committed one knows of any key in the range."""
-        for data, keys in ((self.pending, self._pending_keys), (self._sealed, self._sealed_keys)):
-            if data:
-                ordered = keys.refreshed()
-                at = bisect_left(ordered, start)
-                if at < len(ordered) and (end is None or ordered[at] < end):
-                    return True
-        return False
-
-    def _known(self, start: bytes, end: bytes | None) -> Data:
-        """What the layers above the committed one say of the range."""
-        found: Data = {}
-        for data, keys in (
-            (self._sealed, self._sealed_keys.refreshed()),
-            (self.pending, self._pending_keys.refreshed()),
+    def _slices(self, start: bytes, end: bytes | None) -> list[_Slice]:
+        """What the layers above the committed one know of the range, the newest last."""
+        found: list[_Slice] = []
+        for data, ordered in (
+            (self._sealed, self._sealed_keys),
+            (self.pending, self._pending_keys),
         ):
-            at = bisect_left(keys, start)
-            upto = len(keys) if end is None else bisect_left(keys, end, at)
-            found.update([(key, data[key]) for key in keys[at:upto]])
+            if data:
+                keys = ordered.refreshed()
+                low = bisect_left(keys, start)
+                high = len(keys) if end is None else bisect_left(keys, end, low)
+                if low < high:
+                    found.append((data, keys, low, high))
         return found
 
-    def _merge(self, start: bytes, end: bytes | None, rows: int) -> tuple[list[Row], bytes | None]:
-        """About `rows` rows from `start` on, and where to go on (None: the range is done).
-
-        Each layer gives its first `rows` keys. What is beyond the last key of a layer that has
-        more to give is not yet known, so the merge ends at the least such key.
-        """
+    def _merge(
+        self, slices: list[_Slice], start: bytes, end: bytes | None, rows: int
+    ) -> tuple[list[Row], bytes | None]:
+        """About `rows` rows from `start` on, and where to go on (None: the range is done)."""
         below = self._base.range(start, end, rows)
         bound = below[-1][0] if len(below) == rows else None
+        parts, bound = _cut(slices, bound, rows)
+        if bound is not None and below and below[-1][0] > bound:
+            del below[bisect_right(below, bound, key=_KEY_OF) :]
         merged: Data = dict(below)
-        for data, keys in (
-            (self._sealed, self._sealed_keys.refreshed()),
-            (self.pending, self._pending_keys.refreshed()),
-        ):
-            at = bisect_left(keys, start)
-            upto = len(keys) if end is None else bisect_left(keys, end, at)
-            known = keys[at : min(upto, at + rows)]
-            if upto > at + rows and (bound is None or known[-1] < bound):
-                bound = known[-1]
-            merged.update((key, data[key]) for key in known)
-        found = [(k, v) for k, v in sorted(merged.items()) if v is not None]
-        if bound is None:
-            return found, None
-        return [row for row in found if row[0] <= bound], bound + b"\0"
+        for data, part in parts:
+            merged.update(zip(part, map(data.__getitem__, part), strict=True))
+        keys = sorted(merged)  # of few ascending runs, which is what sorting is fastest at
+        found = list(zip(keys, map(merged.__getitem__, keys), strict=True))
+        if None in merged.values():
+            found = [row for row in found if row[1] is not None]
+        return cast("list[Row]", found), None if bound is None else bound + b"\0"
+
+
+def _cut(
+    slices: list[_Slice], bound: bytes | None, rows: int
+) -> tuple[list[tuple[Data, list[bytes]]], bytes | None]:
+    """The first `rows` keys of each layer, as far as the next ones of every layer are known.
+
+    What is beyond the last key of a layer that has more to give is not yet known, so all end at the
+    least such key, `bound`: None when all of them are at their ends.
+    """
+    for _, keys, low, high in slices:
+        if high > low + rows and (bound is None or keys[low + rows - 1] < bound):
+            bound = keys[low + rows - 1]
+    parts: list[tuple[Data, list[bytes]]] = []
+    for data, keys, low, high in slices:
+        upto = min(high, low + rows)
+        if bound is not None:
+            upto = bisect_right(keys, bound, low, upto)
+        if low < upto:
+            parts.append((data, keys[low:upto]))
+    return parts, bound
 
 
 class LayeredBucket(LayeredReader):
@@ -236,7 +277,9 @@ class LayeredBucket(LayeredReader):
 
     def frozen(self, base: Base) -> LayeredReader:
         """What a view sees of this bucket, above the committed rows `base`."""
-        return LayeredReader(base, self.pending.copy(), self._sealed)
+        pending, sealed = self.pending.copy(), self._sealed
+        keys = self._pending_keys.of_copy(pending), self._sealed_keys.of_copy(sealed)
+        return LayeredReader(base, pending, sealed, *keys)
 
 
 OWN_PENDING_MAX: Final = 50_000

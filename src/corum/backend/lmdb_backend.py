@@ -51,6 +51,7 @@ Not memory, not disk: the file grows page by page."""
 MAP_BYTES_MIN: Final = GIB
 READERS_MAX: Final = 1_024
 _STEP_FIRST: Final = 8
+_KEYS_STEP: Final = 64
 _FULL_BYTES: Final = 1 << 20
 """Less room than this, and a failed write means a full disk."""
 _STEP_MAX: Final = 1_024
@@ -120,11 +121,18 @@ class _Base:
         cursor = self._open()
         if not _start_of(cursor, start):
             return []
-        keys = cast("Cursor", cursor).iternext(keys=True, values=False)
-        found = cast("list[bytes]", list(islice(keys, limit)))
-        if end is not None and found and found[-1] >= end:
-            del found[bisect_left(found, end) :]
-        return found
+        keys = cast("Iterator[bytes]", cast("Cursor", cursor).iternext(keys=True, values=False))
+        out: list[bytes] = []
+        while len(out) < limit:
+            step = min(_KEYS_STEP, limit - len(out))
+            chunk = list(islice(keys, step))
+            out += chunk
+            if end is not None and chunk and chunk[-1] >= end:
+                del out[bisect_left(out, end) :]
+                break
+            if len(chunk) < step:
+                break
+        return out
 
     def last(self) -> Row | None:
         cursor = self._open()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from corum.backend import Backend, Bucket, schema
+from corum.mvcc.counts import KeyCounts
 from corum.mvcc.index import (
     BIRTH,
     DEAD,
@@ -19,7 +20,6 @@ from corum.mvcc.index import (
     history_row,
     load_long_keys,
 )
-from corum.mvcc.reads import RangeCounts
 from corum.mvcc.revision import (
     REVISION_BYTES,
     TOMBSTONE,
@@ -55,7 +55,7 @@ class Buckets:
         self.leased: Bucket = backend.bucket(schema.LEASED)
         self.index_meta: Bucket = backend.bucket(schema.INDEX_META)
         self.long_rows: Bucket = backend.bucket(schema.LONG)
-        self.counts: Final = RangeCounts()
+        self.counts: Final = KeyCounts()
         self.long: LongKeys = load_long_keys(self.long_rows)
 
     def put_long(self, key: bytes, record: bytes) -> None:

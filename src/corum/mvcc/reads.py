@@ -6,12 +6,13 @@ a `RangeJob` on a view). Results are the stored KeyValue bytes, to be spliced in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final
 
 from corum import errors
 from corum.backend import Reader, schema
+from corum.mvcc.counts import KeyCounts, OverBudget
 from corum.mvcc.index import (
     CREATE,
     DEAD,
@@ -51,7 +52,6 @@ _SORT_FIELDS: Final = {BY_VERSION: VERSION, BY_CREATE: CREATE, BY_MOD: MOD}
 _STEP_MIN: Final = 16
 _CHUNK: Final = 1_000  # keys looked at in one go
 _COUNT_DISCOUNT: Final = 8  # counting keys costs so much less than fetching them
-_COUNTS_MAX: Final = 8
 _CATCH_UP_BYTES: Final = 4 << 20  # of values in one answer of `changes_since`
 
 Change = tuple[int, bytes, bytes | None]
@@ -102,10 +102,6 @@ class RangeResult:
     revision: int
 
 
-class OverBudget(Exception):
-    """Not an error: more keys than the caller wanted to look at on the loop."""
-
-
 def bounds(key: bytes, end: bytes) -> tuple[bytes, bytes | None]:
     """[start, end) of a request's key and range_end; end None = to the last key."""
     if not end:
@@ -113,58 +109,22 @@ def bounds(key: bytes, end: bytes) -> tuple[bytes, bytes | None]:
     return key, None if end == b"\0" else end
 
 
-Bounds = tuple[bytes, bytes | None]
-
-
-class RangeCounts:
-    """How many keys live in ranges that somebody had counted, kept up to date by writes.
-
-    A client that lists a big prefix page by page, or counts it, asks again and again; Go walks its
-    whole tree each time.
-    """
-
-    __slots__ = ("_counting", "known")
-
-    def __init__(self) -> None:
-        self.known: dict[Bounds, int] = {}
-        self._counting: dict[Bounds, int] = {}  # keys more since the view that is being counted
-
-    def begin(self, bounds: Bounds) -> bool:
-        """A view made now is going to be counted; True: bring the result to `end`."""
-        if bounds in self._counting or len(self._counting) >= _COUNTS_MAX:
-            return False
-        self._counting[bounds] = 0
-        return True
-
-    def end(self, bounds: Bounds, count: int | None) -> None:
-        """The count of a begun range; None: it failed."""
-        since = self._counting.pop(bounds)
-        if count is not None:
-            if len(self.known) >= _COUNTS_MAX:
-                del self.known[next(iter(self.known))]
-            self.known[bounds] = count + since
-
-    def changed(self, keys: Sequence[bytes], by: int) -> None:
-        """These keys were created (`by` 1) or deleted (-1)."""
-        for counts in (self.known, self._counting):
-            for low, high in counts:
-                inside = sum([low <= key and (high is None or key < high) for key in keys])
-                counts[low, high] += by * inside
-
-    def __bool__(self) -> bool:
-        return bool(self.known or self._counting)
-
-
 class ReadView:
     """Reads of one store at `revision`; the loop's own is moved on by every write."""
 
-    __slots__ = ("compacted", "dead", "index", "key", "live", "revision")
+    __slots__ = ("compacted", "counts", "dead", "index", "key", "live", "revision")
 
     def __init__(
-        self, bucket: Callable[[str], Reader], long: LongKeys, live: int, dead: int
+        self,
+        bucket: Callable[[str], Reader],
+        long: LongKeys,
+        counts: KeyCounts,
+        live: int,
+        dead: int,
     ) -> None:
         self.index = Index(bucket, long)
         self.key = bucket(schema.KEY)
+        self.counts = counts
         self.live = live
         self.dead = dead
         self.revision = 1
@@ -211,12 +171,10 @@ class ReadView:
         options: RangeOptions = EVERYTHING,
         *,
         budget: int = 0,
-        total: int | None = None,
     ) -> RangeResult:
         """KeyValues of `key`, or of [key, end), as `options` say.
 
-        `total` is the number of keys in the range when the caller knows it. With `budget`, raises
-        OverBudget rather than look at more than about so many keys.
+        With `budget`, raises OverBudget rather than look at more than about so many keys.
         """
         current = self.revision
         at = self._checked(options.revision)
@@ -226,8 +184,7 @@ class ReadView:
             return RangeResult(kvs, len(kvs), False, current)
         start, stop = bounds(key, end)
         if options.count_only:
-            count = total if total is not None else self._count(start, stop, at, budget)
-            return RangeResult([], count, False, current)
+            return RangeResult([], self._count(start, stop, at, budget), False, current)
         if options.plain and options.limit <= 0:
             kvs = list(chain.from_iterable(self._chunks(start, stop, options, at, budget)))
             return RangeResult(kvs, len(kvs), False, current)
@@ -236,7 +193,7 @@ class ReadView:
         found, rest = self._select(start, stop, at, wanted, budget)
         count = len(found)
         if rest is not None:
-            count = total if total is not None else count + self._count(rest, stop, at, budget)
+            count += self._count(rest, stop, at, budget)
         if wanted:
             found = found[:wanted]
         if options.filtered:
@@ -352,22 +309,27 @@ class ReadView:
         return out
 
     def _count(self, start: bytes, end: bytes | None, at: int, budget: int) -> int:
-        if end is None and start <= b"\0" and not at:
-            return self.live
-        number = looked = 0
-        rest: bytes | None = start
-        while rest is not None:
-            if budget and looked > budget:
-                raise OverBudget
-            if at or self.dead:
+        if at:
+            number = looked = 0
+            rest: bytes | None = start
+            while rest is not None:
+                if budget and looked > budget:
+                    raise OverBudget
                 rows, rest = self._alive(rest, end, at, _CHUNK)
                 number += len(rows)
                 looked += _CHUNK
-            else:
-                found, rest = self.index.count(rest, end, _CHUNK)
-                number += found
-                looked += _CHUNK // _COUNT_DISCOUNT
-        return number
+            return number
+        if end is None and start <= b"\0":
+            return self.live
+        budget *= _COUNT_DISCOUNT
+        live, dead = self.live, self.dead
+        return self.counts.count(start, end, self._walk, live=live, dead=dead, budget=budget)
+
+    def _walk(self, start: bytes, end: bytes | None, rows: int) -> tuple[int, bytes | None]:
+        if self.dead:
+            found, rest = self._alive(start, end, 0, rows)
+            return len(found), rest
+        return self.index.count(start, end, rows)
 
     def _finish(self, found: list[Row], options: RangeOptions) -> tuple[list[bytes], bool]:
         """Sort, cut and fetch."""

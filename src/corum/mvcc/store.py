@@ -14,17 +14,15 @@ from corum import errors
 from corum.backend import Backend, Bucket, View, schema
 from corum.mvcc.buckets import Buckets
 from corum.mvcc.compaction import Compaction
+from corum.mvcc.counts import KeyCounts, OverBudget
 from corum.mvcc.hashing import HashJob, HashKvJob
 from corum.mvcc.index import INDEXED_KEY, LAYOUT, LAYOUT_KEY, LEASE
 from corum.mvcc.reads import (
     EVERYTHING,
-    Bounds,
     Change,
-    OverBudget,
     RangeOptions,
     RangeResult,
     ReadView,
-    bounds,
 )
 from corum.mvcc.revision import MAIN, main_of, stored_key
 from corum.mvcc.write import Write
@@ -46,13 +44,8 @@ class RangeJob:
         self._key = key
         self._end = end
         self._options = options
+        self.counts: Final = reads.counts
         self.result: RangeResult | None = None
-        self.counts = False
-        """Its count is to be kept up to date from then on."""
-
-    @property
-    def bounds(self) -> Bounds:
-        return bounds(self._key, self._end)
 
     def run(self) -> RangeResult:
         """Worker thread."""
@@ -96,7 +89,7 @@ class Store:
         buckets = self.buckets
         dead = buckets.dead.entries()
         live = buckets.current.entries() + len(buckets.long.keys) - dead
-        self.reads = ReadView(backend.bucket, buckets.long, live, dead)
+        self.reads = ReadView(backend.bucket, buckets.long, buckets.counts, live, dead)
         self._restore()
 
     # ---- revisions
@@ -173,21 +166,15 @@ class Store:
         """As `range`, but what is too big for the loop comes back as a job for a worker."""
         if not end:
             return self.reads.range(key, end, options)
-        newest = options.revision <= 0 or options.revision == self.revision
-        counts = self.buckets.counts
-        known = counts.known.get(bounds(key, end)) if newest else None
         try:
-            return self.reads.range(key, end, options, budget=INLINE_KEYS_MAX, total=known)
+            return self.reads.range(key, end, options, budget=INLINE_KEYS_MAX)
         except OverBudget:
             view = self.backend.view()
-        job = RangeJob(view, self._reads_of(view), key, end, options)
-        job.counts = newest and known is None and counts.begin(job.bounds)
-        return job
+        return RangeJob(view, self._reads_of(view, self.buckets.counts.lend()), key, end, options)
 
     def finish(self, job: RangeJob) -> RangeResult | None:
         """The result of a job that has run, failed (None) or was given up; call it once."""
-        if job.counts:
-            self.buckets.counts.end(job.bounds, job.result.count if job.result else None)
+        self.buckets.counts.take_back(job.counts, failed=job.result is None)
         return job.result
 
     def kv_at(self, key: bytes, revision: int) -> bytes | None:
@@ -243,9 +230,11 @@ class Store:
         """Hash of the whole backend, for a worker."""
         return HashJob(self.backend.view())
 
-    def _reads_of(self, view: View) -> ReadView:
+    def _reads_of(self, view: View, counts: KeyCounts | None = None) -> ReadView:
         """A reader of `view`, which was just made, for another thread."""
-        reads = ReadView(view.bucket, self.buckets.long.copy(), self.reads.live, self.reads.dead)
+        counts = KeyCounts() if counts is None else counts
+        live, dead = self.reads.live, self.reads.dead
+        reads = ReadView(view.bucket, self.buckets.long.copy(), counts, live, dead)
         reads.revision = self.revision
         reads.compacted = self.compacted
         return reads

@@ -204,7 +204,7 @@ def put_alone(store: Store, key: bytes, value: bytes) -> tuple[Change, int]:
     main = reads.revision + 1
     stored = stored_key(main, 0)
     old = buckets.current.get(key) if len(key) <= schema.KEY_SIZE_MAX else None
-    if old is None or old[DEAD] or buckets.counts:  # not so simple after all
+    if old is None or old[DEAD]:  # not so simple after all
         write = Write(store)
         write.put(key, value)
         leases = write.lease_changes
