@@ -75,33 +75,41 @@ class KeyCounts:
             return 0
         if len(self._fences) == 1:
             self._live[0] = live
+        segments_max = _SPARE + 4 * (live + dead) // SEGMENT
         while True:
-            number, too_big = self._sum(start, end, walk)
+            number, too_big = self._sum(start, end, walk, segments_max)
             if too_big is None:
                 return number
-            if len(self._fences) > _SPARE + 4 * (live + dead) // SEGMENT:
+            if len(self._fences) > segments_max:
                 self._join()
-                too_big = bisect_right(self._fences, start) - 1
-            self._cut(too_big, walk, budget)
+            self._cut(bisect_right(self._fences, too_big) - 1, walk, budget)
 
-    def _sum(self, start: bytes, end: bytes | None, walk: Walk) -> tuple[int, int | None]:
-        """The count; or the segment that has to be cut before there can be one."""
+    def _sum(
+        self, start: bytes, end: bytes | None, walk: Walk, segments_max: int
+    ) -> tuple[int, bytes | None]:
+        """The count; or where the segment begins that has to be cut before there can be one."""
         fences, live = self._fences, self._live
         low = bisect_right(fences, start) - 1
         high = len(fences) if end is None else bisect_left(fences, end)
         number = sum(live[low:high])
-        whole_first = fences[low] == start
-        whole_last = high == len(fences) if end is None else fences[high : high + 1] == [end]
-        for segment, whole in ((low, whole_first), (high - 1, whole_last)):
-            if whole:
-                continue
-            above = fences[segment + 1] if segment + 1 < high else end
-            found, rest = walk(max(start, fences[segment]), above, _WALK_MAX)
+        if high - low > 1 and fences[low] != start:
+            found, rest = walk(start, fences[low + 1], _WALK_MAX)
             if rest is not None:
-                return 0, segment
-            number += found - live[segment]
-            if high - low == 1:
-                break  # both ends of the range are in this segment
+                return 0, fences[low]
+            number += found - live[low]
+        last = high - 1
+        begins = fences[last]
+        ends = high == len(fences) if end is None else fences[high : high + 1] == [end]
+        if start > begins or not ends:
+            found, rest = walk(max(start, begins), end, _WALK_MAX)
+            if rest is not None:
+                return 0, begins
+            number += found - live[last]
+            if end is not None and start <= begins and 1 < len(fences) < segments_max:
+                # Most ranges end where their prefix does: the next one finds a segment's end here.
+                fences.insert(high, end)
+                live.insert(high, live[last] - found)
+                live[last] = found
         return number, None
 
     def _cut(self, segment: int, walk: Walk, budget: int) -> None:
