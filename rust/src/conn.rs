@@ -3,7 +3,7 @@
 //! The task reads and writes; the dispatcher also writes answers, directly, without waking the
 //! task. Both borrow the state for one step and never hold it across another connection's.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -87,6 +87,8 @@ struct State {
 
 pub struct Conn {
     pub id: u64,
+    /// The dispatcher will flush it when its batch is through.
+    pub is_dirty: Cell<bool>,
     state: RefCell<State>,
 }
 
@@ -111,7 +113,11 @@ impl Conn {
             end_seen: false,
             is_lent: false,
         };
-        let conn = Rc::new(Conn { id: core.next_conn_id(), state: RefCell::new(state) });
+        let conn = Rc::new(Conn {
+            id: core.next_conn_id(),
+            is_dirty: Cell::new(false),
+            state: RefCell::new(state),
+        });
         core.conns.borrow_mut().insert(conn.id, Rc::clone(&conn));
         core.stats().connections.fetch_add(1, Relaxed);
         core.ticker.notify_one();

@@ -4,6 +4,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -76,8 +77,8 @@ impl Pending {
     }
 }
 
-/// What TLS begins with. Who sends anything else would not understand an alert.
-const HANDSHAKE_RECORD: u8 = 22;
+/// First bytes of TLS records. Who begins with anything else would not understand an alert.
+const TLS_RECORDS: RangeInclusive<u8> = 20..=23;
 
 pub enum Fill {
     /// So many plain bytes are in the scratch buffer (0: TLS made progress without any).
@@ -143,6 +144,12 @@ impl Io {
         if count == 0 {
             return Poll::Ready(Ok(Fill::End));
         }
+        if !std::mem::replace(&mut self.has_tls_begun, true)
+            && !TLS_RECORDS.contains(&cipher_scratch[0])
+        {
+            let text = "tls: first record does not look like a TLS handshake";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
+        }
         let mut cipher = &cipher_scratch[..count];
         let mut plain = 0;
         let mut ended = false;
@@ -152,14 +159,11 @@ impl Io {
             tls.read_tls(&mut cipher)?;
             let processed = tls.process_new_packets();
             if let Err(error) = processed {
-                if self.has_tls_begun || cipher_scratch[0] == HANDSHAKE_RECORD {
-                    self.encrypt_alert();
-                }
+                self.encrypt_alert();
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
             }
             ended |= read_plain(tls, scratch, &mut plain)?;
         }
-        self.has_tls_begun = true;
         if ended && plain == 0 {
             return Poll::Ready(Ok(Fill::End));
         }

@@ -1,7 +1,7 @@
 //! The transport of corum: sockets, HTTP, gRPC framing, TLS and log writes for Python.
 //!
 //! Reading order: `transport` (what Python holds), `core` (the runtime thread), `conn` (one
-//! socket), `server` and `h1` (what it says), `channel`, `rpc_client` and
+//! socket), `loan` (how a lone answer avoids it), `server` and `h1` (what it says), `channel`, `rpc_client` and
 //! `http_client` (the other direction). `h2`, `hpack`,
 //! `grpc`, `http`, `chunked` and `der` are pure. The boundary is `src/corum/_transport.pyi`.
 

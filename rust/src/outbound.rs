@@ -107,6 +107,7 @@ pub async fn dispatch(core: Rc<Core>) {
             work.arena = Vec::new();
         }
         for conn in dirty.drain(..) {
+            conn.is_dirty.set(false);
             conn.flush(&core);
         }
     }
@@ -132,7 +133,9 @@ fn perform(core: &Rc<Core>, command: Command, arena: &[u8], dirty: &mut Vec<Rc<C
     let owner = core.calls.borrow_mut().owner(call);
     match owner {
         Some(owner) => {
-            if owner.conn.perform(core, owner.stream, call, command, arena) {
+            if owner.conn.perform(core, owner.stream, call, command, arena)
+                && !owner.conn.is_dirty.replace(true)
+            {
                 dirty.push(owner.conn);
             }
         }

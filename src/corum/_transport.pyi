@@ -34,7 +34,8 @@ Events. `poll` returns tuples whose first item is one of the kinds below:
 | `RESPONSE_END` | call, code: int, text: str, trailers - the end, 0 is success; the id is dead |
 | `DRAINED` | server calls left unanswered when the drain was over (0: all finished) |
 
-Headers and trailers are `list[tuple[str, str]]`, names in lower case, bytes read as Latin-1.
+Headers and trailers are `list[tuple[str, str]]`, names in lower case, bytes read as Latin-1;
+so they are written (what Latin-1 lacks becomes "?").
 `listener` is `Listener.id`, `method` the index in `Settings.methods`. Per call the order of events is the order on the wire.
 
 `meta` is `(*values, connection, peer, deadline_ns)`: one `str | None` for each of

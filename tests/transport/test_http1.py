@@ -144,6 +144,20 @@ def test_headers_cannot_be_split(server: EchoServer, address: str) -> None:
     assert b"X-B: b\r\n" in answer
 
 
+def test_header_values_are_latin1_both_ways(server: EchoServer, address: str) -> None:
+    """Bytes above 127 come back as they were sent; what Latin-1 lacks becomes a question mark."""
+
+    def answer(event: tuple[Any, ...]) -> None:
+        headers = [("X-Back", dict(event[5])["x-there"]), ("X-Euro", "5 €")]
+        server.transport.http_reply(event[1], 200, headers, b"")
+
+    server.http = answer
+    request = b"GET / HTTP/1.1\r\nHost: h\r\nX-There: caf\xe9 \xff\r\nConnection: close\r\n\r\n"
+    lines = exchange(address, request).split(b"\r\n")
+    assert b"X-Back: caf\xe9 \xff" in lines
+    assert b"X-Euro: 5 ?" in lines
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
