@@ -1,9 +1,9 @@
 //! The transport of corum: sockets, HTTP, gRPC framing, TLS and log writes for Python.
 //!
 //! Reading order: `transport` (what Python holds), `core` (the runtime thread), `conn` (one
-//! socket), `loan` (how a lone answer avoids it), `server` and `h1` (what it says), `channel`, `rpc_client` and
-//! `http_client` (the other direction). `h2`, `hpack`,
-//! `grpc`, `http`, `chunked` and `der` are pure. The boundary is `src/corum/_transport.pyi`.
+//! socket), `loan` (how a lone answer avoids that thread), `server` and `h1` (what it says),
+//! `channel`, `rpc_client` and `http_client` (the other direction). `h2`, `hpack`, `grpc`, `http`,
+//! `chunked` and `der` are pure. The boundary is `src/corum/_transport.pyi`.
 
 mod calls;
 mod channel;
