@@ -26,7 +26,10 @@ def test_key_value_as_etcd_writes_it() -> None:
     golden = bytes.fromhex("0a03666f6f100218022001") + b"\x2a\x03bar"
     assert revision.encode_kv(b"foo", 2, 2, 1, b"bar", 0) == golden
     assert revision.decode_kv(golden) == KeyValue(b"foo", 2, 2, 1, b"bar", 0)
-    assert revision.encode_tombstone(b"foo") == b"\n\x03foo"
+    assert revision.encode_tombstones([b"foo", b"k" * 200]) == [
+        b"\n\x03foo",
+        b"\n\xc8\x01" + b"k" * 200,
+    ]
 
 
 @given(

@@ -58,6 +58,13 @@ class Buckets:
         self.counts: Final = KeyCounts()
         self.long: LongKeys = load_long_keys(self.long_rows)
 
+    def put_record(self, key: bytes, record: bytes) -> None:
+        """Set the record of `key`, however long."""
+        if len(key) <= schema.KEY_SIZE_MAX:
+            self.current.pending[key] = record
+        else:
+            self.put_long(key, record)
+
     def put_long(self, key: bytes, record: bytes) -> None:
         """Set the record of a key that does not fit into `_current`."""
         self.long.put(key, record)
@@ -98,10 +105,7 @@ class Buckets:
             fields = decode_kv(kv)
             create, version, lease = fields.create_revision, fields.version, fields.lease
         record = RECORD.pack(main, b"_", sub, dead, create, version, lease, *birth)
-        if short:
-            self.current.put(key, record)
-        else:
-            self.put_long(key, record)
+        self.put_record(key, record)
         if lease:
             self.leased.put(stored, LEASE.pack(lease) + key)
         return (not dead) - live_before, dead - dead_before

@@ -22,7 +22,7 @@ This file knows the rows and reads them; `write` changes them, `compaction` remo
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from struct import Struct
 from typing import Final
 
@@ -40,13 +40,16 @@ LEASE: Final = Struct(">q")
 # Where things are in a record: big endian, so slices compare as the numbers do.
 STORED: Final = slice(0, 17)
 MOD: Final = slice(0, 8)
+SUB: Final = slice(9, 17)
 DEAD: Final = 17
 CREATE: Final = slice(18, 26)
 VERSION: Final = slice(26, 34)
+LEASE_ID: Final = slice(34, 42)
 BIRTH: Final = slice(42, 58)
 BIRTH_MAIN: Final = slice(42, 50)
 
 INVERT: Final = (1 << 64) - 1
+_INVERTED_BYTES: Final = bytes(range(255, -1, -1))
 _BIRTH_END: Final = b"\xff" * 17
 
 LAYOUT: Final = b"1"
@@ -148,3 +151,13 @@ def history_row(birth: bytes, stored: bytes, superseded: int) -> Row:
     """The row that keeps `stored` findable when main revision `superseded` takes its place."""
     main, sub = from_stored_key(stored)
     return birth + _INVERTED.pack(INVERT - main, INVERT - sub), stored + MAIN.pack(superseded)
+
+
+def history_rows(records: Sequence[bytes], superseded: int) -> Iterator[Row]:
+    """`history_row` of many records, of keys that are alive."""
+    revisions = b"".join([record[MOD] + record[SUB] for record in records])
+    inverted = revisions.translate(_INVERTED_BYTES)
+    packed = MAIN.pack(superseded)
+    steps = range(0, len(inverted), 16)
+    keys = [r[BIRTH] + inverted[at : at + 16] for r, at in zip(records, steps, strict=True)]
+    return zip(keys, [record[STORED] + packed for record in records], strict=True)

@@ -8,7 +8,8 @@ as much; golden tests hold the bytes to Go's. Pure functions only.
 
 from __future__ import annotations
 
-from struct import Struct
+from collections.abc import Sequence
+from struct import Struct, pack
 from typing import Final
 
 from corum.values import value
@@ -26,6 +27,13 @@ _SIGNED: Final = 1 << 64
 def stored_key(main: int, sub: int) -> bytes:
     """The `key` bucket's key of a put at (main, sub); a tombstone's has `TOMBSTONE` behind it."""
     return _REVISION.pack(main, b"_", sub)
+
+
+def stored_keys(main: int, sub: int, number: int) -> list[bytes]:
+    """Those of `number` puts from (main, sub) on."""
+    head = MAIN.pack(main) + b"_"
+    subs = pack(f">{number}Q", *range(sub, sub + number))
+    return [head + subs[at : at + 8] for at in range(0, len(subs), 8)]
 
 
 def from_stored_key(stored: bytes) -> tuple[int, int]:
@@ -117,9 +125,10 @@ def encode_kv(
     )
 
 
-def encode_tombstone(key: bytes) -> bytes:
-    """The stored value of a deletion: a KeyValue with the key alone."""
-    return b"\n" + varint(len(key)) + key
+def encode_tombstones(keys: Sequence[bytes]) -> list[bytes]:
+    """The stored values of deletions: KeyValues with the key alone."""
+    heads = {size: b"\n" + varint(size) for size in set(map(len, keys))}
+    return [heads[len(key)] + key for key in keys]
 
 
 def key_of(kv: bytes) -> bytes:

@@ -6,6 +6,7 @@ no rollback. So whoever writes checks first: see `txn.check_apply`.
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 from corum.backend import schema
@@ -16,13 +17,21 @@ from corum.mvcc.index import (
     INDEXED_KEY,
     INVERT,
     LEASE,
+    LEASE_ID,
     RECORD,
     STORED,
     Row,
-    history_row,
+    history_rows,
 )
 from corum.mvcc.reads import EVERYTHING, Change, RangeOptions, RangeResult, bounds
-from corum.mvcc.revision import MAIN, TOMBSTONE, encode_kv, encode_tombstone, stored_key
+from corum.mvcc.revision import (
+    MAIN,
+    TOMBSTONE,
+    encode_kv,
+    encode_tombstones,
+    stored_key,
+    stored_keys,
+)
 
 if TYPE_CHECKING:
     from corum.mvcc.store import Store
@@ -31,6 +40,8 @@ LeaseChange = tuple[bytes, int, int]
 """(key, lease it was attached to, lease it is attached to now); 0 = none. They differ."""
 
 _DELETE_CHUNK: Final = 10_000
+_BURIED: Final = b"\1" + bytes(24)  # what a dead key's record has between STORED and BIRTH
+_NO_LEASE: Final = bytes(8)
 
 
 class Write:
@@ -151,7 +162,7 @@ class Write:
         prevs: list[bytes] = []
         while True:
             rows = self.reads.index.range(start, stop, _DELETE_CHUNK)
-            alive = [row for row in rows if not row[1][DEAD]]
+            alive = [row for row in rows if not row[1][DEAD]] if self.reads.dead else rows
             self._bury(alive)
             prevs += [record[STORED] for _, record in alive]
             if len(rows) < _DELETE_CHUNK:
@@ -159,34 +170,34 @@ class Write:
             start = rows[-1][0] + b"\0"
 
     def _bury(self, rows: list[Row]) -> None:
-        """Put tombstones on keys alive in these records; written for long lists."""
-        main, sub, buckets = self._main, self._sub, self._buckets
-        current, history = buckets.current.pending, buckets.history.pending
-        stones, dead = buckets.key.pending, buckets.dead.pending
-        changes, short = self._changes, schema.KEY_SIZE_MAX
-        pack = RECORD.pack
+        """Put tombstones on keys alive in these records; written for long lists, column by column:
+        what is the same for all is packed once, and each bucket is told once."""
+        if not rows:
+            return
+        main, buckets = self._main, self._buckets
+        keys = [key for key, _ in rows]
+        olds = [old for _, old in rows]
+        buried = stored_keys(main, self._sub, len(rows))
+        self._sub += len(rows)
+        records = [at + _BURIED + old[BIRTH] for at, old in zip(buried, olds, strict=True)]
+        if max(map(len, keys)) <= schema.KEY_SIZE_MAX:
+            buckets.current.pending.update(zip(keys, records, strict=True))
+        else:
+            for key, record in zip(keys, records, strict=True):
+                buckets.put_record(key, record)
+        buckets.history.pending.update(history_rows(olds, main))
+        stones = [at + TOMBSTONE for at in buried]
+        buckets.key.pending.update(zip(stones, encode_tombstones(keys), strict=True))
+        buckets.dead.pending.update(zip(buried, keys, strict=True))
         for key, old in rows:
-            stored = stored_key(main, sub)
-            _, _, _, _, _, _, lease, birth_main, birth_sub = RECORD.unpack(old)
-            record = pack(main, b"_", sub, True, 0, 0, 0, birth_main, birth_sub)
-            if len(key) <= short:
-                current[key] = record
-            else:
-                buckets.put_long(key, record)
-            row_key, row = history_row(old[BIRTH], old[STORED], main)
-            history[row_key] = row
-            stones[stored + TOMBSTONE] = encode_tombstone(key)
-            dead[stored] = key
-            if lease:
+            if old[LEASE_ID] != _NO_LEASE:
                 buckets.leased.pending[old[STORED]] = None
-                self.lease_changes.append((key, lease, 0))
-            changes.append((main, key, None))
-            sub += 1
-        self._sub = sub
+                self.lease_changes.append((key, LEASE.unpack(old[LEASE_ID])[0], 0))
+        self._changes += zip(repeat(main), keys, repeat(None))
         self.reads.live -= len(rows)
-        if buckets.counts:
-            buckets.counts.changed([key for key, _ in rows], -1)
         self.reads.dead += len(rows)
+        if buckets.counts:
+            buckets.counts.changed(keys, -1)
 
     def end(self) -> list[Change]:
         """Make it the store's revision; the changes in order, [] when nothing was written."""

@@ -7,7 +7,7 @@ the member where somebody waits for it sends it. Nothing here reads a clock that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from corum import errors
@@ -95,7 +95,7 @@ class Applier:
             result = self.store.range(request.key, request.range_end, range_options(request))
         except errors.EtcdError as error:
             return error
-        return self.headers.at(self.store.revision) + range_body(result)
+        return range_body(result, self.headers.at(self.store.revision))
 
     def put(self, request: Any) -> Result:
         """One key in a transaction of its own."""
@@ -252,19 +252,29 @@ class Applier:
         return self.headers.at(self.store.revision) + body
 
 
-def range_body(result: RangeResult) -> bytes:
-    """RangeResponse without its header: stored KeyValues are spliced, not decoded."""
-    kvs = result.kvs
+def kv_fields(kvs: Sequence[bytes], before: bytes = b"", behind: bytes = b"") -> bytes:
+    """`before`, the KeyValues as field 2 of a RangeResponse, `behind`; all joined at once, since
+    each copy of an answer of megabytes costs as much as finding its keys."""
     if len(kvs) == 1:
         kv = kvs[0]
-        body = b"\x12" + varint(len(kv)) + kv
-    else:
-        body = b"".join([b"\x12" + varint(len(kv)) + kv for kv in kvs])
-    if result.more:
-        body += b"\x18\x01"
-    if result.count:
-        body += b"\x20" + varint(result.count)
-    return body
+        return before + b"\x12" + varint(len(kv)) + kv + behind
+    heads = {size: b"\x12" + varint(size) for size in set(map(len, kvs))}
+    parts = [before] * (2 * len(kvs) + 2)
+    parts[1:-1:2] = [heads[len(kv)] for kv in kvs]
+    parts[2:-1:2] = kvs
+    parts[-1] = behind
+    return b"".join(parts)
+
+
+def range_body(result: RangeResult, header: bytes = b"") -> bytes:
+    """RangeResponse behind its header: stored KeyValues are spliced, not decoded."""
+    return kv_fields(result.kvs, header, range_tail(result))
+
+
+def range_tail(result: RangeResult) -> bytes:
+    """The fields of a RangeResponse behind its KeyValues."""
+    tail = b"\x18\x01" if result.more else b""
+    return tail + b"\x20" + varint(result.count) if result.count else tail
 
 
 def delete_body(result: DeleteResult) -> bytes:
@@ -280,7 +290,7 @@ def txn_body(result: TxnResult) -> bytes:
     parts = [b"\x10\x01"] if result.succeeded else []
     for one in result.responses:
         if type(one) is RangeResult:
-            part = bytes_field(1, revision_only(one.revision) + range_body(one))
+            part = bytes_field(1, range_body(one, revision_only(one.revision)))
         elif type(one) is PutResult:
             prev = b"" if one.prev is None else bytes_field(2, one.prev)
             part = bytes_field(2, revision_only(one.revision) + prev)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import accumulate
 from typing import Any, Final
 
 from corum import errors
@@ -9,7 +11,7 @@ from corum.mvcc.reads import RangeResult
 from corum.mvcc.store import RangeJob, Store
 from corum.mvcc.txn import range_options
 from corum.pb.wire import bytes_field, varint
-from corum.server.apply import Applier, range_body
+from corum.server.apply import Applier, kv_fields, range_body, range_tail
 from corum.server.commits import Jobs
 from corum.server.headers import Headers
 from corum.server.outbox import Outbox
@@ -52,7 +54,7 @@ class Ranges:
             return
         if isinstance(plan, RangeResult):
             header = self._headers.at(plan.revision)
-            self._out.replies.append((call, header + range_body(plan)))
+            self._out.replies.append((call, range_body(plan, header)))
             return
         header = self._headers.at(store.revision)
 
@@ -60,7 +62,7 @@ class Ranges:
             store.finish(plan)
             self._out.answer(call, result)
 
-        self._jobs.start(lambda: header + range_body(plan.run()), done)
+        self._jobs.start(lambda: range_body(plan.run(), header), done)
 
     def stream(self, call: int, request: Any) -> None:
         """Answer a RangeRequest in chunks (RangeStream, 3.7)."""
@@ -102,20 +104,13 @@ class Ranges:
 
 def range_chunks(result: RangeResult, header: bytes) -> list[bytes]:
     """RangeStreamResponses: disjoint kvs; header, more and count come with the last."""
+    kvs = result.kvs
+    ends = list(accumulate(map(len, kvs)))
     chunks: list[bytes] = []
-    parts: list[bytes] = []
-    size = 0
-    for kv in result.kvs:
-        part = b"\x12" + varint(len(kv)) + kv
-        parts.append(part)
-        size += len(part)
-        if size >= CHUNK_BYTES:
-            chunks.append(bytes_field(1, b"".join(parts)))
-            parts, size = [], 0
-    tail = header + b"".join(parts)
-    if result.more:
-        tail += b"\x18\x01"
-    if result.count:
-        tail += b"\x20" + varint(result.count)
+    first = sent = 0
+    while (last := bisect_left(ends, sent + CHUNK_BYTES)) < len(ends):
+        chunks.append(bytes_field(1, kv_fields(kvs[first : last + 1])))
+        first, sent = last + 1, ends[last]
+    tail = kv_fields(kvs[first:], header, range_tail(result))
     chunks.append(bytes_field(1, tail))
     return chunks
