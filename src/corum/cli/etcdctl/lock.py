@@ -49,12 +49,19 @@ class Ownership:
         self.lost = Event()
         Thread(target=self._renew, daemon=True).start()
         self.key = self._prefix + f"{self.lease:x}".encode()
-        self.revision, self.header_revision = self._put(value)
+        try:
+            self.revision, self.header_revision = self._put(value)
+        except BaseException:  # an interrupt too: the key may be there already
+            self._revoke()
+            raise
 
     def __enter__(self) -> Ownership:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._revoke()
+
+    def _revoke(self) -> None:
         try:
             self._context.session.call(methods.LEASE_REVOKE, rpc.LeaseRevokeRequest(ID=self.lease))
         except ClientError:

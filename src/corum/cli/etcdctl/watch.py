@@ -28,6 +28,7 @@ from corum.pb import rpc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from threading import Event
 
     from corum.cli.command import Invocation
     from corum.cli.etcdctl.printers import Printer
@@ -148,10 +149,11 @@ def _execute(command: Sequence[str], event: kvpb.Event, revision: int) -> None:
 
 def _interactive(context: Context) -> None:
     """Read commands until the input ends, which is an error, as nothing else ends it."""
-    from threading import Thread
+    from threading import Event, Thread
 
     session = context.session
     running: list[Watching] = []
+    ended = Event()  # set before the session closes under the watches
     while data := sys.stdin.buffer.readline():
         line = data.decode("utf-8", "surrogateescape").removesuffix("\n")
         words = _words(line)
@@ -166,13 +168,15 @@ def _interactive(context: Context) -> None:
                     continue
                 watching = Watching(session, made[0])
                 running.append(watching)
-                Thread(target=_line_thread, args=(context, watching, made[1]), daemon=True).start()
+                follow = (context, watching, made[1], ended)
+                Thread(target=_line_thread, args=follow, daemon=True).start()
             case ["progress"]:
                 for watching in running:
                     watching.request_progress()
             case _:
                 _complain(f"Invalid command {line} (only support watch)")
     sys.stdout.flush()
+    ended.set()
     raise ExitError(EXIT_INVALID_INPUT, "error reading watch request line: EOF")
 
 
@@ -208,10 +212,14 @@ def _line_watch(line: str, words: Sequence[str]) -> tuple[WatchState, list[str]]
     return _state(values, key, end), run
 
 
-def _line_thread(context: Context, watching: Watching, command: Sequence[str]) -> None:
+def _line_thread(
+    context: Context, watching: Watching, command: Sequence[str], ended: Event
+) -> None:
     try:
         _follow(context, watching, command)
     except ExitError as error:
+        if ended.is_set():
+            return
         if error.text:
             _complain(f"Error: {error.text}")
         sys.stdout.flush()
