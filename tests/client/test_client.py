@@ -127,6 +127,18 @@ def test_watch_past_and_present(client: Client) -> None:
         assert watch.next_revision == start + 4
 
 
+def test_receive_gives_whole_revisions_or_times_out(client: Client) -> None:
+    """What one transaction changed comes together; without events, TimeoutError, and on it goes."""
+    start = client.put("r/0", "").header.revision
+    with client.watch("r/", prefix=True, revision=start + 1) as watch:
+        with pytest.raises(TimeoutError):
+            watch.receive(0.05)
+        client.txn([], [put("r/1", "a"), put("r/2", "b")])
+        assert [event.key for event in watch.receive(10)] == [b"r/1", b"r/2"]
+        watch.close()
+        assert watch.receive() == ()
+
+
 def test_watch_filters(client: Client) -> None:
     """Only deletions, when asked for."""
     start = client.put("f", "1").header.revision
@@ -165,8 +177,10 @@ def test_lease_is_kept_alive_and_revoked(client: Client) -> None:
 def test_lost_lease_is_told(client: Client) -> None:
     """Revoked by somebody else: `lost` becomes true at the next renewal."""
     lease = client.lease(2)
-    lease.keep_alive()
+    told = threading.Event()
+    lease.keep_alive(told.set)
     client.revoke(lease.lease_id)
+    assert told.wait(10)
     end = time.monotonic() + 3
     while not lease.lost and time.monotonic() < end:
         time.sleep(0.05)

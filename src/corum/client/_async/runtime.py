@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Lock, sleep
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from corum._transport import (
     RESPONSE,
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
     from corum.client.options import Options
 
-__all__ = ["Background", "Channel", "Lock", "Network", "RpcError", "Stream", "sleep"]
+__all__ = ["Background", "Channel", "Lock", "Network", "RpcError", "Stream", "Work", "sleep"]
+
+Work: TypeAlias = "Callable[[], Awaitable[None]]"  # what a background can be given to run
 
 PENDING_BYTES_MAX = 64 * 1024 * 1024  # of one stream that is not read; then it is broken off
 PATIENT_BYTES_MAX = 4 * 1024 * 1024  # of a download; then the inbox is left alone

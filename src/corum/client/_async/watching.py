@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from corum.client import methods
 from corum.client._async.runtime import RpcError, Stream
 from corum.client.errors import from_status
+from corum.client.lease_clock import NS_PER_S
 
 if TYPE_CHECKING:
     from corum.client._async.session import Session
@@ -39,10 +41,22 @@ class Watching:
         return self
 
     async def __anext__(self) -> rpc.WatchResponse:
+        response = await self.receive()
+        if response is None:
+            raise StopAsyncIteration
+        return response
+
+    async def receive(self, timeout_s: float | None = None) -> rpc.WatchResponse | None:
+        """The next response; None when closed. Raises TimeoutError, and can then be called again.
+
+        timeout_s: until it comes; None waits for ever.
+        """
+        end_ns = None if timeout_s is None else monotonic_ns() + int(timeout_s * NS_PER_S)
         while not self._closed:
             stream = self._stream or await self._open()
+            left_s = None if end_ns is None else max(end_ns - monotonic_ns(), 0) / NS_PER_S
             try:
-                data = await stream.receive()
+                data = await stream.receive(left_s)
             except RpcError as error:
                 if self._closed:
                     break
@@ -57,7 +71,7 @@ class Watching:
             response = self._state.received(methods.WATCH.decode(data))
             if response is not None:
                 return response
-        raise StopAsyncIteration
+        return None
 
     async def request_progress(self) -> None:
         """Ask the server to tell how far the watch is; the answer comes as a response."""

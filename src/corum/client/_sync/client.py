@@ -7,6 +7,7 @@ the whole call with its retries (default: the client's own; None: for ever).
 
 from __future__ import annotations
 
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from corum.client import methods, requests, results
@@ -16,6 +17,7 @@ from corum.client._sync.session import Session
 from corum.client._sync.users import Users
 from corum.client._sync.watching import Watching
 from corum.client.errors import from_status
+from corum.client.lease_clock import NS_PER_S
 from corum.client.options import DEFAULT, DEFAULT_ENDPOINT, TIMEOUT_S, Options, Tls
 from corum.client.watch_state import WatchState
 from corum.pb import rpc
@@ -340,3 +342,19 @@ class Watch:
             response = self._watching.__next__()
             self._events = [results.event(event) for event in reversed(response.events)]
         return self._events.pop()
+
+    def receive(self, timeout_s: float | None = None) -> tuple[Event, ...]:
+        """The next events, whole revisions of them, or what `next` has left over of such.
+
+        Empty when the watch was closed. Raises TimeoutError when none came for `timeout_s`
+        seconds (None: wait for ever); the watch goes on.
+        """
+        end_ns = None if timeout_s is None else monotonic_ns() + int(timeout_s * NS_PER_S)
+        while not self._events:
+            left_s = None if end_ns is None else max(end_ns - monotonic_ns(), 0) / NS_PER_S
+            response = self._watching.receive(left_s)
+            if response is None:
+                return ()
+            self._events = [results.event(event) for event in reversed(response.events)]
+        events, self._events = tuple(reversed(self._events)), []
+        return events

@@ -7,13 +7,16 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from corum.client import methods
-from corum.client._sync.runtime import Background, RpcError, Stream
+from corum.client._sync.runtime import Background, RpcError, Stream, sleep
 from corum.client.errors import ClientError
 from corum.client.lease_clock import NS_PER_S, LeaseClock
 from corum.pb import rpc
 
 if TYPE_CHECKING:
+    from corum.client._sync.runtime import Work
     from corum.client._sync.session import Session
+
+RETRY_S = 0.25  # after a renewal could not even be begun
 
 
 class Lease:
@@ -28,6 +31,7 @@ class Lease:
         self._clock = LeaseClock(ttl_s, monotonic_ns())
         self._background: Background | None = None
         self._stream: Stream | None = None
+        self._when_lost: Work | None = None
         self._closing = False
         self._gone = False
 
@@ -47,8 +51,12 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self.revoke()
 
-    def keep_alive(self) -> None:
-        """Renew it in the background from now on. Once is enough."""
+    def keep_alive(self, when_lost: Work | None = None) -> None:
+        """Renew it in the background from now on. Once is enough.
+
+        when_lost: run there, once, when the lease is lost; not when it is revoked or released.
+        """
+        self._when_lost = when_lost or self._when_lost
         if self._background is None:
             self._background = Background(self._run)
 
@@ -75,14 +83,22 @@ class Lease:
 
     def _run(self) -> None:
         while not self._closing and not self.lost:
-            stream = self._stream = self._session.stream(methods.LEASE_KEEP_ALIVE)
+            try:
+                stream = self._stream = self._session.stream(methods.LEASE_KEEP_ALIVE)
+            except ClientError:  # no token to be had now
+                sleep(RETRY_S)
+                continue
             try:
                 self._renew(stream)
+            except TimeoutError:  # no answer in time: it is lost by now
+                pass
             except RpcError as error:
                 if not self._closing and not self._session.stream_ended(stream, error):
                     self._gone = True
             finally:
                 stream.cancel()
+        if not self._closing and self._when_lost is not None:
+            self._when_lost()
 
     def _renew(self, stream: Stream) -> None:
         """Renew on one stream until it ends or the lease is gone."""

@@ -16,11 +16,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from threading import Thread
+    from typing import TypeAlias
 
     from corum._transport import Channel, Transport
     from corum.client.options import Options
 
-__all__ = ["Background", "Channel", "Lock", "Network", "RpcError", "Stream", "sleep"]
+__all__ = ["Background", "Channel", "Lock", "Network", "RpcError", "Stream", "Work", "sleep"]
+
+Work: TypeAlias = "Callable[[], None]"  # what a background can be given to run
 
 PENDING_BYTES_MAX = 64 * 1024 * 1024  # of one stream that is not read; then it is broken off
 PATIENT_BYTES_MAX = 4 * 1024 * 1024  # of a download; then the pump waits
