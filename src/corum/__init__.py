@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from corum.client._async.client import AsyncClient
     from corum.client._sync.client import Client
+    from corum.client.options import Tls
+    from corum.cluster.cluster import LocalCluster
     from corum.member.embed import Member
 
-__all__ = ["AsyncClient", "Client", "Member"]
+__all__ = ["AsyncClient", "Client", "LocalCluster", "Member", "Tls"]
 
 _WHERE = {
     "AsyncClient": "corum.client._async.client",
     "Client": "corum.client._sync.client",
+    "LocalCluster": "corum.cluster.cluster",
     "Member": "corum.member.embed",
+    "Tls": "corum.client.options",
 }
 
 

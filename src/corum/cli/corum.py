@@ -6,10 +6,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from corum.cli.cluster import cluster
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def program() -> None:
     """Etcd in Python: what etcd's own commands do not have."""
+
+
+program.add_command(cluster)
 
 
 @program.command()
