@@ -26,17 +26,21 @@ class Cluster:
 
     def start(self, names: Sequence[str], state: str = "new") -> None:
         """Start these, with a list of all members so far, and wait until they serve."""
-        everybody = ",".join(f"{m.name}={m.peer_url}" for m in self.members.values())
         for name in names:
-            member = self.members[name]
-            member.flags = [
-                *member.flags,
-                f"--initial-cluster={everybody}",
-                f"--initial-cluster-state={state}",
-            ]
-            member.spawn()
+            self.spawn(name, state)
         for name in names:
             self.members[name].wait_ready()
+
+    def spawn(self, name: str, state: str = "new") -> None:
+        """Start one with a list of all members so far; it may not serve yet."""
+        everybody = ",".join(f"{m.name}={m.peer_url}" for m in self.members.values())
+        member = self.members[name]
+        member.flags = [
+            *member.flags,
+            f"--initial-cluster={everybody}",
+            f"--initial-cluster-state={state}",
+        ]
+        member.spawn()
 
     def leader(self) -> Server:
         """Who leads, as soon as all that live agree."""

@@ -1,6 +1,7 @@
 """Configuration changes: checked when they are applied, recorded, and mirrored."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from corum import errors
 from corum.backend import schema
 from corum.membership.members import Member
 from corum.pb import raftpb
+from corum.server.peering import NoPeers
 from corum.server.reconfiguration import conf_state_json
-from corum.values import MemberId
+from corum.values import NS_PER_S, MemberId
 from server.lone import PEER, Lone
 
 ADD, LEARN, REMOVE, UPDATE = (
@@ -116,6 +118,50 @@ def test_strict_reconfiguration_counts_started_voters() -> None:
     assert members.quorum_survives_remove(members.local)
     members.remove(2)
     assert not members.quorum_survives_remove(members.local)
+
+
+class Reachable(NoPeers):
+    """Members that are reachable since some time."""
+
+    def __init__(self, since: dict[int, int]) -> None:
+        self.since = since
+
+    def active_since(self, member: int) -> int:
+        return self.since.get(member, 0)
+
+
+def refusal(check: Any, *args: Any) -> type[BaseException] | None:
+    try:
+        check(*args)
+    except errors.EtcdError as error:
+        return type(error)
+    return None
+
+
+def test_who_grows_or_shrinks_a_cluster_must_see_its_members() -> None:
+    """A fourth voter waits until all three are connected for five seconds; whoever is down may be
+    removed, but not one more while another is down."""
+    lone = Lone(name="one")
+    node, two, three = lone.node, MemberId(2), MemberId(3)
+    for other in (two, three):
+        node.members.add(Member(other, [f"http://127.0.0.1:{other}"], name=str(other)))
+    new = Member(MemberId(9), ["http://127.0.0.1:9"])
+    learner = Member(MemberId(9), ["http://127.0.0.1:9"], is_learner=True)
+    checks = node.reconfiguration
+    node.now_ns, old, young = 60 * NS_PER_S, 1, 56 * NS_PER_S
+    for since, grow, drop_two, drop_three in (
+        ({two: old, three: old}, None, None, None),
+        ({two: old, three: young}, errors.UNHEALTHY, errors.UNHEALTHY, errors.UNHEALTHY),
+        ({two: old}, errors.UNHEALTHY, errors.UNHEALTHY, None),
+    ):
+        node.peers = Reachable(since)
+        assert refusal(checks.check_add, new) is grow
+        assert refusal(checks.check_add, learner) is grow
+        assert refusal(checks.check_remove, two) is drop_two
+        assert refusal(checks.check_remove, three) is drop_three
+    node.config = replace(node.config, strict_reconfig=False)
+    assert refusal(checks.check_add, new) is None
+    assert refusal(checks.check_remove, two) is None
 
 
 def test_conf_state_is_kept_as_go_keeps_it() -> None:

@@ -81,6 +81,7 @@ def settings_of(config: Config) -> Settings:
         sync=not config.unsafe_no_fsync,
         max_snapshots=config.max_snapshots,
         max_wals=config.max_wals,
+        max_learners=config.max_learners,
         http=rules_of(config),
         emulate_version=config.emulate_version,
     )

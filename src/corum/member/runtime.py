@@ -106,6 +106,7 @@ class Runtime:
         self._cleanup.append(self.jobs.close)
         self._listen()
         booted = self._boot()
+        booted.members.learners_max = settings.max_learners
         storage = booted.storage
         raft = RawNode(
             RaftConfig(

@@ -34,5 +34,6 @@ class Settings:
     sync: bool = True
     max_snapshots: int = 5
     max_wals: int = 5
+    max_learners: int = 1
     http: Rules = Rules()
     emulate_version: str = versions.DEFAULT

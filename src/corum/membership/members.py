@@ -233,3 +233,8 @@ class Members:
         if not voters:
             return False
         return sum(m.started for m in voters) >= len(voters) // 2 + 1
+
+    def quorum_survives_promote(self) -> bool:
+        """Would started voters still be a quorum with one learner, which runs, among them?"""
+        voters = self.voters
+        return sum(m.started for m in voters) + 1 >= (len(voters) + 1) // 2 + 1

@@ -625,18 +625,6 @@ class Node:
 
     # ---- membership
 
-    def check_quorum_after(self, survives: bool) -> None:
-        """Strict reconfiguration: raises when the change would lose the quorum."""
-        if not survives:
-            raise errors.MEMBER_NOT_ENOUGH_STARTED()
-
-    def check_learner_ready(self, member: int) -> None:
-        """Raises unless the learner has 90 % of the leader's log."""
-        progress = self.raft.status().progress.get(member)
-        mine = self.raft.status().last_index
-        if progress is None or progress.match < mine * 9 // 10:
-            raise errors.LEARNER_NOT_READY()
-
     def propose_conf_change(
         self, kind: int, member: int, context: bytes, call: Any, answer: Answer | None
     ) -> None:

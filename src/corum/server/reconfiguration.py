@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from corum import errors
 from corum.backend import schema
@@ -13,10 +13,13 @@ from corum.membership.members import Member, Writes
 from corum.pb import raftpb
 from corum.raft import ConfChange, ConfChangeType, ConfState, Entry, EntryType
 from corum.server.proposals import Answer
-from corum.values import MemberId
+from corum.values import NS_PER_S, MemberId
 
 if TYPE_CHECKING:
     from corum.server.node import Node
+
+HEALTHY_NS: Final = 5 * NS_PER_S
+"""A member counts as connected when it has been so for this long (etcd: `HealthInterval`)."""
 
 
 class Reconfiguration:
@@ -39,6 +42,57 @@ class Reconfiguration:
         entry = Entry(0, 0, EntryType.CONF_CHANGE, data)
         node.proposals.add_entry(entry, request_id, change, call, node.now_ns, answer)
 
+    # ---- what may be proposed (etcd: `--strict-reconfig-check`)
+
+    def check_add(self, member: Member) -> None:
+        """Raises what forbids proposing to add `member` now."""
+        node = self._node
+        node.members.check_add(member)
+        if not node.config.strict_reconfig:
+            return
+        if not member.is_learner and not node.members.quorum_survives_add():
+            raise errors.MEMBER_NOT_ENOUGH_STARTED()
+        voters = node.members.voters
+        if self._connected(voters) < len(voters):
+            raise errors.UNHEALTHY()
+
+    def check_remove(self, member: int) -> None:
+        """Raises what forbids proposing to remove `member` now.
+
+        One that cannot be reached may go: the quorum does without it already.
+        """
+        node = self._node
+        found = node.members.get(member)
+        if not node.config.strict_reconfig or found.is_learner:
+            return
+        if not node.members.quorum_survives_remove(member):
+            raise errors.MEMBER_NOT_ENOUGH_STARTED()
+        if member != node.members.local and not node.peers.active_since(member):
+            return
+        voters = node.members.voters
+        if self._connected(voters) - 1 < (len(voters) - 1) // 2 + 1:
+            raise errors.UNHEALTHY()
+
+    def _check_promote(self, member: int) -> None:
+        """Asked of the leader, who knows how far a learner is."""
+        node = self._node
+        progress = node.raft.status().progress.get(member)
+        if progress is None or progress.match < node.raft.status().last_index * 9 // 10:
+            raise errors.LEARNER_NOT_READY()
+        if node.config.strict_reconfig and not node.members.quorum_survives_promote():
+            raise errors.MEMBER_NOT_ENOUGH_STARTED()
+
+    def _connected(self, members: list[Member]) -> int:
+        """How many of them have been reachable long enough, this one among them."""
+        node = self._node
+        since_ns = node.now_ns - HEALTHY_NS
+        return sum(
+            one.id == node.members.local or 0 < node.peers.active_since(one.id) <= since_ns
+            for one in members
+        )
+
+    # ---- changes
+
     def promote(self, member: int, done: Callable[[BaseException | None], None]) -> None:
         """Make a learner that has caught up a voter; a follower has the leader do it."""
         node = self._node
@@ -47,7 +101,7 @@ class Reconfiguration:
             if not node.is_leader:
                 node.forwarding.promote(member, lambda error: self._promoted(member, error, done))
                 return
-            node.check_learner_ready(member)
+            self._check_promote(member)
             found = node.members.get(member)
             context = Member(found.id, found.peer_urls).to_json(promote=True)
             kind = raftpb.ConfChangeAddNode

@@ -113,9 +113,7 @@ class Admin:
         try:
             urls = self._urls(headers, body)
             member = Member(member_id(urls, "", node.ports.unix_time_ns() // NS_PER_S), urls)
-            node.members.check_add(member)
-            if node.config.strict_reconfig:
-                node.check_quorum_after(node.members.quorum_survives_add())
+            node.reconfiguration.check_add(member)
         except (_Refused, errors.EtcdError) as error:
             self._refuse(call, error)
             return
@@ -147,9 +145,7 @@ class Admin:
         node = self._node
         try:
             identity = self._known(rest)
-            member = node.members.get(identity)
-            if node.config.strict_reconfig and not member.is_learner and member.started:
-                node.check_quorum_after(node.members.quorum_survives_remove(identity))
+            node.reconfiguration.check_remove(identity)
         except (_Refused, errors.EtcdError) as error:
             self._refuse(call, error, rest)
             return

@@ -54,9 +54,7 @@ class ClusterService(Service):
         urls = checked_urls(request.peerURLs)
         identity = member_id(urls, "", node.ports.unix_time_ns() // NS_PER_S)
         member = Member(identity, urls, request.isLearner)
-        node.members.check_add(member)
-        if node.config.strict_reconfig and not request.isLearner:
-            node.check_quorum_after(node.members.quorum_survives_add())
+        node.reconfiguration.check_add(member)
         kind = raftpb.ConfChangeAddLearnerNode if request.isLearner else raftpb.ConfChangeAddNode
 
         def answer(_: Any, result: Any) -> None:
@@ -74,9 +72,7 @@ class ClusterService(Service):
         node = self.node
         node.check_writable(meta)
         node.gate.admin(meta)
-        member = node.members.get(request.ID)
-        if node.config.strict_reconfig and not member.is_learner and member.started:
-            node.check_quorum_after(node.members.quorum_survives_remove(request.ID))
+        node.reconfiguration.check_remove(request.ID)
         self._change(call, raftpb.ConfChangeRemoveNode, request.ID, b"", rpc.MemberRemoveResponse)
 
     def update(self, call: int, message: bytes, meta: Any) -> None:
