@@ -7,19 +7,22 @@ use std::sync::{Arc, Mutex};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
 };
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig,
-    ServerConnection, SignatureScheme, SupportedProtocolVersion,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, DistinguishedName,
+    RootCertStore, ServerConfig, ServerConnection, SignatureScheme, SupportedProtocolVersion,
 };
 
+use crate::der;
 use crate::inbox::lock;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,6 +104,8 @@ struct ServerRules {
     client_auth: ClientAuth,
     sni: Vec<(String, String, String)>,
     crl_file: Option<String>,
+    allowed_common_names: Vec<String>,
+    allowed_host_names: Vec<String>,
     common: Common,
 }
 
@@ -115,6 +120,8 @@ impl ServerTls {
         client_auth = "none",
         sni = vec![],
         crl_file = None,
+        allowed_common_names = vec![],
+        allowed_host_names = vec![],
         min_version = "1.2",
         max_version = "1.3",
         cipher_suites = vec![],
@@ -127,6 +134,8 @@ impl ServerTls {
         client_auth: &str,
         sni: Vec<(String, String, String)>,
         crl_file: Option<String>,
+        allowed_common_names: Vec<String>,
+        allowed_host_names: Vec<String>,
         min_version: &str,
         max_version: &str,
         cipher_suites: Vec<String>,
@@ -141,8 +150,17 @@ impl ServerTls {
             return Err(PyValueError::new_err("client_auth needs a ca_file"));
         }
         let common = Common::new(min_version, max_version, &cipher_suites)?;
-        let rules =
-            ServerRules { cert_file, key_file, ca_file, client_auth, sni, crl_file, common };
+        let rules = ServerRules {
+            cert_file,
+            key_file,
+            ca_file,
+            client_auth,
+            sni,
+            crl_file,
+            allowed_common_names,
+            allowed_host_names,
+            common,
+        };
         Ok(ServerTls { rules: Arc::new(rules) })
     }
 }
@@ -208,7 +226,8 @@ impl ServerRules {
                 if self.client_auth == ClientAuth::Optional {
                     verifier = verifier.allow_unauthenticated();
                 }
-                builder.with_client_cert_verifier(verifier.build().map_err(io::Error::other)?)
+                let chain = verifier.build().map_err(io::Error::other)?;
+                builder.with_client_cert_verifier(self.names_too(chain))
             }
             _ => builder.with_no_client_auth(),
         };
@@ -220,6 +239,86 @@ impl ServerRules {
         let mut config = builder.with_cert_resolver(Arc::new(Certificates { default, names }));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
+    }
+}
+
+impl ServerRules {
+    /// `chain`, and the names that clients may have, if not any will do.
+    fn names_too(&self, chain: Arc<dyn ClientCertVerifier>) -> Arc<dyn ClientCertVerifier> {
+        if self.allowed_common_names.is_empty() && self.allowed_host_names.is_empty() {
+            return chain;
+        }
+        let common_names = self.allowed_common_names.clone();
+        let name = |name: &String| ServerName::try_from(name.clone()).ok();
+        let host_names = self.allowed_host_names.iter().filter_map(name).collect();
+        Arc::new(Named { chain, common_names, host_names })
+    }
+}
+
+/// Client certificates that some authority vouches for (`chain`) and that bear one of these names:
+/// a common name, or a host name that the certificate is valid for.
+#[derive(Debug)]
+struct Named {
+    chain: Arc<dyn ClientCertVerifier>,
+    common_names: Vec<String>,
+    host_names: Vec<ServerName<'static>>,
+}
+
+impl Named {
+    fn allows(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
+        let subject = || der::names(certificate).unwrap_or_default().common_name;
+        if !self.common_names.is_empty() && self.common_names.contains(&subject()) {
+            return Ok(());
+        }
+        let parsed = ParsedCertificate::try_from(certificate)?;
+        let valid = |host: &ServerName<'_>| verify_server_name(&parsed, host).is_ok();
+        if self.host_names.iter().any(valid) {
+            return Ok(());
+        }
+        Err(CertificateError::ApplicationVerificationFailure.into())
+    }
+}
+
+impl ClientCertVerifier for Named {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chain.root_hint_subjects()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.chain.client_auth_mandatory()
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        above: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verified = self.chain.verify_client_cert(certificate, above, now)?;
+        self.allows(certificate)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
     }
 }
 

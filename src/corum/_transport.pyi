@@ -185,6 +185,8 @@ class ServerTls:
         client_auth: Literal["none", "optional", "required"] = "none",
         sni: Sequence[tuple[str, str, str]] = ...,
         crl_file: str | None = None,
+        allowed_common_names: Sequence[str] = ...,
+        allowed_host_names: Sequence[str] = ...,
         min_version: Literal["1.2", "1.3"] = "1.2",
         max_version: Literal["1.2", "1.3"] = "1.3",
         cipher_suites: Sequence[str] = ...,
@@ -194,6 +196,8 @@ class ServerTls:
         client_auth: "optional" verifies a certificate that is sent, "required" demands one.
         sni: (host name, cert_file, key_file) for clients that ask for that name.
         crl_file: revoked client certificates (PEM).
+        allowed_common_names, allowed_host_names: with either, a client certificate must bear one of
+            them besides being signed; a host name may stand in it as a wildcard.
         cipher_suites: IANA names (TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, ...); empty: all that
             the library considers safe. An unknown name raises ValueError.
         """

@@ -116,6 +116,7 @@ class Server:
     environment: Mapping[str, str] = field(default_factory=dict)
     name: str = "default"
     log_format_json: bool = True
+    peer_scheme: str = "http"
     wrapper: Sequence[str] = ()  # words before the program: a limit, a namespace
     process: subprocess.Popen[bytes] | None = None
 
@@ -134,7 +135,7 @@ class Server:
 
     @property
     def peer_url(self) -> str:
-        return f"http://127.0.0.1:{self.peer_port}"
+        return f"{self.peer_scheme}://127.0.0.1:{self.peer_port}"
 
     @property
     def data_dir(self) -> Path:

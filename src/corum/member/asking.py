@@ -28,12 +28,13 @@ def ask(
     body: bytes = b"",
     headers: Sequence[tuple[str, str]] = (),
     timeout_ms: int = TIMEOUT_MS,
+    tls: wire.ClientTls | None = None,
 ) -> Answer | None:
     """One request, on a transport that does nothing else; None when there was no answer.
 
     `timeout_ms` 0 waits without end.
     """
-    channel = transport.connect(url)
+    channel = transport.connect(url, wire.ChannelSettings(tls=tls))
     call = channel.http_request(verb, target, headers, body, timeout_ms)
     status, found, parts = 0, dict[str, str](), list[bytes]()
     until = time.monotonic() + timeout_ms / 1_000 + 1

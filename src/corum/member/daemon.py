@@ -21,6 +21,7 @@ from corum.api.front import Rules
 from corum.auth import JwtTokens, SimpleTokens, parse_options
 from corum.config import Config
 from corum.config.rules import compaction_retention
+from corum.member import tls
 from corum.member.settings import Settings
 from corum.membership.bootstrap import BootstrapError, ClusterFull
 from corum.server.auto_compaction import ByRevision, Periodic, Policy
@@ -136,11 +137,16 @@ class Daemon:
         itself)."""
         settings = settings_of(self.config)
         if self.config.proxy != "off":
-            return self._be_proxy(self.config.initial_cluster)
+            try:
+                return self._be_proxy(self.config.initial_cluster)
+            except tls.TlsError as error:
+                _log.fatal("failed to start etcd", error=str(error))
+                return 1
         self._announce(settings)
         try:
             from corum.member.runtime import Runtime
 
+            settings = self._secured(settings)
             if self._wants_discovery(settings):
                 settings = self._discovered(settings)
             self.runtime = Runtime(settings, self._say)
@@ -169,6 +175,14 @@ class Daemon:
             signal.signal(self.signal, signal.SIG_DFL)
             os.kill(os.getpid(), self.signal)
         return 0
+
+    def _secured(self, settings: Settings) -> Settings:
+        """With the certificates that the flags name or ask for; raises TlsError."""
+        client, peer = tls.prepare(self.config, settings.data_dir or "", self._say)
+        for what, port in (("peer", peer), ("client", client)):
+            if port is not None:
+                _log.info(f"starting with {what} TLS", tls_info=str(port))
+        return replace(settings, client_tls=client, peer_tls=peer)
 
     def _wants_discovery(self, settings: Settings) -> bool:
         """A member that has run before needs none."""
@@ -203,9 +217,15 @@ class Daemon:
         from corum.proxy.v2_proxy import ProxyRuntime
 
         _log.info("starting the v2 proxy", initial_cluster=cluster)
-        urls = list(self.config.listen_client_urls)
+        config = self.config
+        urls = list(config.listen_client_urls)
+        client, peer = tls.prepare(config, config.data_dir or f"{config.name}.etcd", self._say)
         self.runtime = ProxyRuntime(
-            self.config, cluster, self._say, lambda wire: listen_all(wire, urls, None, grpc=False)
+            config,
+            cluster,
+            self._say,
+            lambda wire: listen_all(wire, urls, client and client.server(), grpc=False),
+            peer and peer.client(),
         )
         for number in _SIGNALS:
             signal.signal(number, self._signalled)
@@ -259,8 +279,11 @@ class Daemon:
     def _ready(self) -> None:
         for address in self.runtime.addresses:
             _log.info("ready to serve client requests")
+            secure = any(tls.is_secure(url) for url in self.config.listen_client_urls)
             _log.info(
-                "serving client traffic insecurely; this is strongly discouraged!",
+                "serving client traffic securely"
+                if secure
+                else "serving client traffic insecurely; this is strongly discouraged!",
                 traffic="grpc+http",
                 address=address,
             )

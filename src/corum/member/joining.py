@@ -15,11 +15,15 @@ from corum.values import ClusterId, MemberId
 CLUSTER_ID: Final = "x-etcd-cluster-id"
 
 
-def join(mine: FirstList, initial_cluster: Mapping[str, Sequence[str]]) -> FirstList:
+def join(
+    mine: FirstList,
+    initial_cluster: Mapping[str, Sequence[str]],
+    tls: wire.ClientTls | None = None,
+) -> FirstList:
     """The cluster as its members know it, checked against the flags; raises BootstrapError."""
     own = next(m for m in mine.members if m.id == mine.local)
     others = [url for m in mine.members if m is not own for url in m.peer_urls]
-    cluster, found = ask_members(others)
+    cluster, found = ask_members(others, tls)
     if len(found) != len(mine.members):
         raise _refused(others, "member count is unequal")
     by_urls = {tuple(sorted(m.peer_urls)): m for m in found}
@@ -39,11 +43,13 @@ def _refused(urls: Sequence[str], why: str) -> BootstrapError:
     return BootstrapError(f"error validating peerURLs {list(urls)}: {why}")
 
 
-def ask_members(urls: Sequence[str]) -> tuple[ClusterId, list[Member]]:
+def ask_members(
+    urls: Sequence[str], tls: wire.ClientTls | None = None
+) -> tuple[ClusterId, list[Member]]:
     """(cluster id, members) from the first of `urls` that answers; raises BootstrapError."""
     with wire.Transport() as transport:
         for url in urls:
-            answer = ask(transport, "GET", url, "/members")
+            answer = ask(transport, "GET", url, "/members", tls=tls)
             if answer is None or answer.status != 200:
                 continue
             try:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from corum.member.tls import is_secure
+
 if TYPE_CHECKING:
     from corum._transport import Listener, ServerTls, Transport
 
@@ -30,17 +32,23 @@ def bind_url(url: str) -> str:
 def listen_all(
     transport: Transport,
     urls: Sequence[str],
-    tls: ServerTls | None,
+    tls: ServerTls | None = None,
     *,
     grpc: bool = True,
     http: bool = True,
     streaming: Sequence[str] = (),
 ) -> list[Listener]:
-    """Listen on all of them or on none; raises TransportError."""
+    """Listen on all of them or on none, with `tls` where the URL says so; raises TransportError."""
     listeners: list[Listener] = []
     try:
         listeners.extend(
-            transport.listen(bind_url(url), tls=tls, grpc=grpc, http=http, streaming=streaming)
+            transport.listen(
+                bind_url(url),
+                tls=tls if is_secure(url) else None,
+                grpc=grpc,
+                http=http,
+                streaming=streaming,
+            )
             for url in urls
         )
     except OSError:

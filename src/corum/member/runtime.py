@@ -120,7 +120,8 @@ class Runtime:
         )
         told = settings.node
         if not told.client_urls:
-            urls = tuple(f"http://{address}" for address in self.addresses)
+            scheme = "https" if settings.client_tls else "http"
+            urls = tuple(f"{scheme}://{address}" for address in self.addresses)
             told = replace(told, client_urls=urls)
         self.node = Node(
             told,
@@ -142,16 +143,20 @@ class Runtime:
 
     def _listen(self) -> None:
         settings = self.settings
+        peer_tls, client_tls = settings.peer_tls, settings.client_tls
         peers = listen_all(
             self.transport,
             settings.listen_peer_urls,
-            None,
+            peer_tls and peer_tls.server(),
             grpc=False,
             streaming=("/raft/snapshot",),
         )
-        clients = listen_all(self.transport, settings.listen_client_urls, None)
-        extra = listen_all(self.transport, settings.listen_metrics_urls, None, grpc=False)
-        extra += listen_all(self.transport, settings.listen_client_http_urls, None, grpc=False)
+        tls = client_tls and client_tls.server()
+        clients = listen_all(self.transport, settings.listen_client_urls, tls)
+        extra = listen_all(self.transport, settings.listen_client_http_urls, tls, grpc=False)
+        tls = client_tls and client_tls.server(ask_clients=False)
+        extra += listen_all(self.transport, settings.listen_metrics_urls, tls, grpc=False)
+        self._dial_tls = peer_tls and peer_tls.client()
         self._peer_listeners = frozenset(listener.id for listener in peers)
         self.addresses = [listener.address for listener in clients]
         self.peer_addresses = [listener.address for listener in peers]
@@ -208,7 +213,7 @@ class Runtime:
         if settings.initial_cluster_state == "existing":
             from corum.member.joining import join
 
-            first = join(first, settings.initial_cluster)
+            first = join(first, settings.initial_cluster, self._dial_tls)
             self._others = tuple(m for m in first.members if m.id != first.local)
         return first
 
@@ -282,6 +287,7 @@ class Runtime:
         return self.transport.connect(
             url,
             wire.ChannelSettings(
+                tls=self._dial_tls,
                 user_agent="Go-http-client/1.1",
                 connect_timeout_ms=dial_ms,
                 backoff_min_ms=50,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from corum import versions
 from corum.api.front import Rules
+from corum.member.tls import PortTls
 from corum.server.node import NodeConfig
 from corum.values import value
 
@@ -36,4 +37,6 @@ class Settings:
     max_wals: int = 5
     max_learners: int = 1
     http: Rules = Rules()
+    client_tls: PortTls | None = None
+    peer_tls: PortTls | None = None
     emulate_version: str = versions.DEFAULT

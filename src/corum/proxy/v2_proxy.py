@@ -51,8 +51,16 @@ class Forwarded:
 class ProxyRuntime:
     """The proxy's process: sockets, endpoints, and the loop."""
 
-    def __init__(self, config: Config, initial_cluster: str, say: Say, listen: Listen) -> None:
-        """Listens; raises TransportError."""
+    def __init__(
+        self,
+        config: Config,
+        initial_cluster: str,
+        say: Say,
+        listen: Listen,
+        dial_tls: wire.ClientTls | None = None,
+    ) -> None:
+        """Listens; raises TransportError. `dial_tls`: for calls to members, of both their ports."""
+        self._dial_tls = dial_tls
         self._config = config
         self._say = say
         self._kept = Path(config.data_dir or f"{config.name}.etcd") / "proxy" / "cluster"
@@ -89,7 +97,9 @@ class ProxyRuntime:
         found = self._channels.get(url)
         if found is None:
             dial_ms = self._config.proxy_dial_timeout or 20_000
-            settings = wire.ChannelSettings(connect_timeout_ms=dial_ms, backoff_max_ms=200)
+            settings = wire.ChannelSettings(
+                tls=self._dial_tls, connect_timeout_ms=dial_ms, backoff_max_ms=200
+            )
             found = self._channels[url] = self._transport.connect(url, settings)
         return found
 
