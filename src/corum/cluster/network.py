@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeVar, cast
 
-from corum.cluster.owners import owner
+from corum.cluster.owners import GONE, owner
 
 T = TypeVar("T")
 LOOPBACK: Final = "127.0.0.1"
@@ -127,10 +127,12 @@ class Network:
         """It is gone."""
         self._halves.discard(half)
 
-    def caller(self, near: tuple[str, int], far: tuple[str, int]) -> str:
-        """The member at the other end, "" for anybody else."""
+    def caller(self, near: tuple[str, int], far: tuple[str, int]) -> str | None:
+        """The member at the other end, "" for anybody else, None when it has hung up."""
         members = self._processes()
         pid = owner(far, near, members)
+        if pid == GONE:
+            return None
         return "" if pid is None else members[pid]
 
     def dial(self, half: _Half, port: int) -> None:
@@ -182,7 +184,11 @@ class _Half(asyncio.Protocol):
             return
         if self.other is None:
             info: Callable[[str], Any] = transport.get_extra_info
-            self._source = self._network.caller(info("sockname")[:2], info("peername")[:2])
+            source = self._network.caller(info("sockname")[:2], info("peername")[:2])
+            if source is None:
+                self.abort()  # it may be one that nobody is to hear
+                return
+            self._source = source
             self.settle()
         else:
             self.settle()

@@ -6,33 +6,38 @@ import os
 import socket
 import struct
 from collections.abc import Iterable
+from typing import Final
 
 Address = tuple[str, int]
+GONE: Final = 0
+"""No process: the socket is closed already, and whose it was cannot be told any more."""
 
 
 def owner(near: Address, far: Address, pids: Iterable[int]) -> int | None:
     """Who of `pids` has the TCP socket bound to `near` (IPv4) and connected to `far`.
 
-    None when none of them has, or when the kernel does not tell (no /proc).
+    None when somebody else has, or when the kernel does not tell (no /proc).
     """
     inode = _inode(near, far)
     if inode is None:
         return None
     wanted = f"socket:[{inode}]"
-    return next((pid for pid in pids if _holds(pid, wanted)), None)
+    found = next((pid for pid in pids if inode and _holds(pid, wanted)), None)
+    return found or (None if _inode(near, far) == inode != 0 else GONE)
 
 
-def _inode(near: Address, far: Address) -> str | None:
+def _inode(near: Address, far: Address) -> int | None:
+    """0 for a closed one, None without a table."""
     ends = [_as_the_kernel_writes(near), _as_the_kernel_writes(far)]
     try:
         with open("/proc/net/tcp", encoding="ascii") as table:
             for line in table:
                 words = line.split()
                 if words[1:3] == ends:
-                    return words[9]
+                    return int(words[9])
     except OSError:
-        pass
-    return None
+        return None
+    return 0
 
 
 def _as_the_kernel_writes(address: Address) -> str:
