@@ -190,6 +190,11 @@ def test_ranges_are_those_of_a_dict(
         found, rest = bucket.count(rest, end, 5)
         number += found
     assert number == len(inside)
+    values, rest = [], start
+    while rest is not None:
+        some, rest = bucket.values(rest, end, 5)
+        values += some
+    assert values == [value for _, value in inside]
     assert bucket.get_many([b"%02d" % n for n in range(61)]) == [
         model.get(b"%02d" % n) for n in range(61)
     ]

@@ -123,6 +123,24 @@ def test_a_big_count_is_kept_up_to_date(store: Store, monkeypatch: pytest.Monkey
     assert (page.count, page.more) == (1_999, True)
 
 
+def test_one_worker_counts_for_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who needs a count that is being made is told to ask again; who needs none is served."""
+    monkeypatch.setattr(store_module, "INLINE_KEYS_MAX", 10)
+    put(store, *[b"k%04d" % n for n in range(2_000)])
+    page = RangeOptions(limit=5)
+    job = store.plan_range(b"k", b"l", page)
+    assert isinstance(job, RangeJob)
+    assert store.plan_range(b"k", b"l", page) is None
+    whole = store.plan_range(b"k", b"l")
+    assert isinstance(whole, RangeJob)
+    assert store.plan_range(b"k", b"k0005") == store.range(b"k", b"k0005")
+    assert whole.run().count == job.run().count == 2_000
+    store.finish(whole)
+    assert store.plan_range(b"k", b"l", page) is None
+    store.finish(job)
+    assert store.plan_range(b"k", b"l", page) == store.range(b"k", b"l", page)
+
+
 def test_a_failed_count_is_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that never ran leaves nothing behind; the next one counts anew."""
     monkeypatch.setattr(store_module, "INLINE_KEYS_MAX", 1)

@@ -49,6 +49,7 @@ class Wire:
     def __init__(self) -> None:
         self.replies: dict[int, bytes] = {}
         self.failures: dict[int, tuple[int, str]] = {}
+        self.sent: list[tuple[int, bytes]] = []
 
     def reply(self, batch: Any) -> None:
         self.replies.update(batch)
@@ -57,6 +58,7 @@ class Wire:
         self.failures.update({call: (code, text) for call, code, text in batch})
 
     def send(self, batch: Any) -> list[int]:
+        self.sent += batch
         return []
 
 

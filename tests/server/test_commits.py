@@ -7,7 +7,7 @@ import pytest
 from corum.backend import schema
 from corum.backend.backend import BackendError, BackendFull
 from corum.backend.memory_backend import MemoryBackend, MemoryDisk
-from corum.server.commits import RETRY_NS, Commits
+from corum.server.commits import IDLE_NS, RETRY_NS, Commits
 from server.lone import HandJobs
 
 INTERVAL_NS = 100
@@ -70,6 +70,18 @@ def test_one_batch_in_flight(bench: Bench) -> None:
     bench.commits.run(6, 1, 10 * INTERVAL_NS)
     bench.jobs.run()
     assert bench.durable() == [b"a", b"b"]
+
+
+def test_index_rows_go_when_nobody_writes(bench: Bench) -> None:
+    """They may wait for company, but not for ever: reads would look through them."""
+    bench.backend.defer_own = True
+    bench.backend.put(schema.CURRENT, b"k", b"record")
+    assert not bench.commits.due(INTERVAL_NS + IDLE_NS - 1)
+    assert bench.commits.due(INTERVAL_NS + IDLE_NS)
+    bench.commits.run(0, 0, INTERVAL_NS + IDLE_NS)
+    bench.jobs.run()
+    assert bench.backend.own_pending == 0
+    assert not bench.commits.due(10 * IDLE_NS)
 
 
 def test_a_transaction_carries_its_place_in_the_log(bench: Bench) -> None:

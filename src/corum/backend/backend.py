@@ -46,6 +46,13 @@ class Reader(Protocol):
         """Rows with start <= key < end, ascending; `end` None = to the last, `limit` 0 = all."""
         ...
 
+    def values(
+        self, start: bytes, end: bytes | None, limit: int
+    ) -> tuple[list[bytes], bytes | None]:
+        """The values alone of the first rows in the range, about `limit`: a third of what the rows
+        cost. The second item is where to go on, or None when the range is at its end."""
+        ...
+
     def count(self, start: bytes, end: bytes | None, limit: int) -> tuple[int, bytes | None]:
         """Number of keys in the range, but looks at `limit` rows at most.
 
@@ -140,6 +147,11 @@ class Backend(Protocol):
     def pending_operations(self) -> int:
         """Distinct keys of etcd's buckets written since `seal`; commit at 10,000
         (`--backend-batch-limit`)."""
+        ...
+
+    @property
+    def own_pending(self) -> int:
+        """Entries of our own buckets written since they were last part of a batch."""
         ...
 
     def seal(self, consistent_index: int, term: int) -> Batch | None:

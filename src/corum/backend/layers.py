@@ -48,6 +48,10 @@ class Base(Protocol):
 
     def keys(self, start: bytes, end: bytes | None, limit: int, /) -> list[bytes]: ...
 
+    def values(
+        self, start: bytes, end: bytes | None, limit: int, /
+    ) -> tuple[list[bytes], bytes | None]: ...
+
     def last(self) -> Row | None: ...
 
     def entries(self) -> int: ...
@@ -146,6 +150,15 @@ class LayeredReader:
             if limit and len(out) >= limit:
                 return out[:limit]
         return out
+
+    def values(
+        self, start: bytes, end: bytes | None, limit: int
+    ) -> tuple[list[bytes], bytes | None]:
+        slices = self._slices(start, end)
+        if not slices:
+            return self._base.values(start, end, limit)
+        rows, rest = self._merge(slices, start, end, limit)
+        return [value for _, value in rows], rest
 
     def count(self, start: bytes, end: bytes | None, limit: int) -> tuple[int, bytes | None]:
         keys = self._base.keys(start, end, limit)

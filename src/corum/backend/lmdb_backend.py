@@ -65,6 +65,7 @@ class _Cursor(Protocol):
     def first(self) -> bool: ...
     def last(self) -> bool: ...
     def item(self) -> Row: ...
+    def key(self) -> bytes: ...
     def iternext(self) -> Iterator[Row]: ...
 
 
@@ -133,6 +134,29 @@ class _Base:
             if len(chunk) < step:
                 break
         return out
+
+    def values(
+        self, start: bytes, end: bytes | None, limit: int
+    ) -> tuple[list[bytes], bytes | None]:
+        cursor = self._open()
+        if not _start_of(cursor, start):
+            return [], None
+        values = cast("Iterator[bytes]", cast("Cursor", cursor).iternext(keys=False, values=True))
+        out: list[bytes] = []
+        step, at = _STEP_FIRST, start
+        while True:
+            step = min(step, limit - len(out))
+            chunk = list(islice(values, step))
+            last = cursor.key() if len(chunk) == step else None
+            if end is not None and (last is None or last >= end):
+                return out + chunk[: len(self.keys(at, end, step))], None
+            out += chunk
+            if last is None:
+                return out, None
+            at = last + b"\0"
+            if len(out) == limit:
+                return out, at
+            step = min(step * 4, _STEP_MAX)
 
     def last(self) -> Row | None:
         cursor = self._open()
@@ -289,11 +313,15 @@ class LmdbBackend:
     def pending_operations(self) -> int:
         return entries_pending(self.buckets, schema.ETCD_BUCKETS)
 
+    @property
+    def own_pending(self) -> int:
+        return entries_pending(self.buckets, schema.OWN_BUCKETS)
+
     def seal(self, consistent_index: int, term: int) -> _Batch | None:
         if self._in_flight is not None or self._defragmenting is not None:
             return None
         index = (consistent_index, term)
-        own_pending = entries_pending(self.buckets, schema.OWN_BUCKETS)
+        own_pending = self.own_pending
         due = self._own_due or not self.defer_own or own_pending >= self._own_pending_max
         own = due and own_pending > 0
         if index == self._committed_index and not (own or self.pending_operations):

@@ -50,6 +50,13 @@ class _Base:
     def keys(self, start: bytes, end: bytes | None, limit: int) -> list[bytes]:
         return self._slice(start, end, limit)
 
+    def values(
+        self, start: bytes, end: bytes | None, limit: int
+    ) -> tuple[list[bytes], bytes | None]:
+        keys = self._slice(start, end, limit)
+        values = list(map(self._rows.__getitem__, keys))
+        return values, keys[-1] + b"\0" if len(keys) == limit else None
+
     def last(self) -> Row | None:
         if not self._sorted:
             return None
@@ -185,11 +192,15 @@ class MemoryBackend:
     def pending_operations(self) -> int:
         return entries_pending(self.buckets, schema.ETCD_BUCKETS)
 
+    @property
+    def own_pending(self) -> int:
+        return entries_pending(self.buckets, schema.OWN_BUCKETS)
+
     def seal(self, consistent_index: int, term: int) -> _Batch | None:
         if self._in_flight is not None or self._defragmenting is not None:
             return None
         index = (consistent_index, term)
-        own_pending = entries_pending(self.buckets, schema.OWN_BUCKETS)
+        own_pending = self.own_pending
         due = self._own_due or not self.defer_own or own_pending >= self._own_pending_max
         own = due and own_pending > 0
         if index == self._committed_index and not (own or self.pending_operations):

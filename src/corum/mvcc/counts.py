@@ -32,6 +32,10 @@ class OverBudget(Exception):
     """Not an error: more keys than the caller wanted to look at on the loop."""
 
 
+class Uncounted(OverBudget):
+    """The keys themselves are few; it is their count that nobody has made yet."""
+
+
 class KeyCounts:
     """See the module's docstring."""
 
@@ -69,7 +73,7 @@ class KeyCounts:
     ) -> int:
         """Live keys in [start, end); the whole index has `live` and `dead` ones.
 
-        With `budget`, raises OverBudget rather than walk over more than about so many rows.
+        With `budget`, raises Uncounted rather than walk over more than about so many rows.
         """
         if end is not None and end <= start:
             return 0
@@ -119,7 +123,7 @@ class KeyCounts:
         live: list[int] = []
         while at is not None:
             if budget and len(fences) * SEGMENT > budget:
-                raise OverBudget
+                raise Uncounted
             fences.append(at)
             found, at = walk(at, end, SEGMENT)
             live.append(found)
@@ -141,6 +145,11 @@ class KeyCounts:
         self._fences, self._live = fences, live
 
     # ---- counting in a worker
+
+    @property
+    def lent(self) -> bool:
+        """Is a worker counting, whose cuts others may use?"""
+        return self._lent is not None
 
     def lend(self) -> KeyCounts:
         """A copy for a worker, on a view made now; to be brought to `take_back`."""

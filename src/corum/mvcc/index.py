@@ -121,6 +121,16 @@ class Index:
                 return rows[:limit] if limit else rows
         return rows
 
+    def records(
+        self, start: bytes, end: bytes | None, limit: int
+    ) -> tuple[list[bytes], bytes | None]:
+        """The records alone of about the first `limit` keys, and where to go on."""
+        if self.long.keys:
+            rows = self.range(start, end, limit)
+            rest = rows[-1][0] + b"\0" if len(rows) == limit else None
+            return [record for _, record in rows], rest
+        return self.current.values(start, end, limit)
+
     def count(self, start: bytes, end: bytes | None, limit: int) -> tuple[int, bytes | None]:
         """How many keys are in the range, dead ones too: see `Reader.count`."""
         number, more = self.current.count(start, end, limit)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Final
+from typing import Final, TypeVar
 
 from corum import errors
 from corum.backend import Reader, schema
@@ -53,6 +53,8 @@ _STEP_MIN: Final = 16
 _CHUNK: Final = 1_000  # keys looked at in one go
 _COUNT_DISCOUNT: Final = 8  # counting keys costs so much less than fetching them
 _CATCH_UP_BYTES: Final = 4 << 20  # of values in one answer of `changes_since`
+
+T = TypeVar("T")
 
 Change = tuple[int, bytes, bytes | None]
 """One write: main revision, key, stored KeyValue bytes (None: the key was deleted)."""
@@ -188,9 +190,11 @@ class ReadView:
         if options.plain and options.limit <= 0:
             kvs = list(chain.from_iterable(self._chunks(start, stop, options, at, budget)))
             return RangeResult(kvs, len(kvs), False, current)
+        if options.plain and not options.keys_only:
+            return self._page(start, stop, at, options.limit, budget)
         whole = options.sort_order != NONE or options.filtered
         wanted = 0 if whole or options.limit <= 0 else options.limit + 1
-        found, rest = self._select(start, stop, at, wanted, budget)
+        found, rest = self._select(self._alive, start, stop, at, wanted, budget)
         count = len(found)
         if rest is not None:
             count += self._count(rest, stop, at, budget)
@@ -233,6 +237,17 @@ class ReadView:
 
     # ---- the parts of a range
 
+    def _page(
+        self, start: bytes, end: bytes | None, at: int, limit: int, budget: int
+    ) -> RangeResult:
+        """The first `limit` KeyValues, as clients ask that page through a prefix."""
+        found, rest = self._select(self._records, start, end, at, limit + 1, budget)
+        count = len(found)
+        if rest is not None:
+            count += self._count(rest, end, at, budget)
+        kvs = self._fetch(found[:limit])
+        return RangeResult(kvs, count, len(found) > limit, self.revision)
+
     def _checked(self, revision: int) -> int:
         """The past revision to read at, 0 for the present."""
         if revision <= 0:
@@ -252,28 +267,49 @@ class ReadView:
             return [row for row in rows if not row[1][DEAD]], rest
         return rows, rest
 
+    def _records(
+        self, start: bytes, end: bytes | None, at: int, step: int
+    ) -> tuple[list[bytes], bytes | None]:
+        """As `_alive`, but the records alone."""
+        if at:
+            rows, rest = self._alive(start, end, at, step)
+            return [record for _, record in rows], rest
+        records, rest = self.index.records(start, end, step)
+        if self.dead:
+            records = [record for record in records if not record[DEAD]]
+        return records, rest
+
     def _chunks(
         self, start: bytes, end: bytes | None, options: RangeOptions, at: int, budget: int
     ) -> Iterator[list[bytes]]:
         """KeyValues in key order. Lists of rows die young: a million tuples at once would keep
-        the garbage collector busy for 100 ms."""
+        the garbage collector busy for 100 ms.
+
+        With `budget` there is but one chunk, or OverBudget before anything was fetched."""
         rest: bytes | None = start
-        step, looked = min(_CHUNK, budget + 1) if budget else _CHUNK, 0
+        step = budget + 1 if budget else _CHUNK
         while rest is not None:
-            found, rest = self._alive(rest, end, at, step)
-            looked += step
-            if budget and rest is not None and looked > budget:
-                raise OverBudget
             if options.keys_only:
-                yield [_header_only(key, record) for key, record in found]
+                rows, rest = self._alive(rest, end, at, step)
+                found = [_header_only(key, record) for key, record in rows]
             else:
-                yield self._fetch(found)
+                found, rest = self._records(rest, end, at, step)
+            if budget and (rest is not None or len(found) > budget):
+                raise OverBudget
+            yield found if options.keys_only else self._fetch(found)
 
     def _select(
-        self, start: bytes, end: bytes | None, at: int, limit: int, budget: int
-    ) -> tuple[list[Row], bytes | None]:
-        """Rows of about the first `limit` keys alive at `at` (0 = all); where to go on."""
-        found: list[Row] = []
+        self,
+        read: Callable[[bytes, bytes | None, int, int], tuple[list[T], bytes | None]],
+        start: bytes,
+        end: bytes | None,
+        at: int,
+        limit: int,
+        budget: int,
+    ) -> tuple[list[T], bytes | None]:
+        """What `read` (`_alive` or `_records`) gives of about the first `limit` keys alive at `at`
+        (0 = all); where to go on."""
+        found: list[T] = []
         looked = 0
         rest: bytes | None = start
         while rest is not None and not (limit and len(found) >= limit):
@@ -283,7 +319,7 @@ class ReadView:
                 if looked > budget:
                     raise OverBudget
                 step = min(step, budget + 1 - looked)
-            rows, rest = self._alive(rest, end, at, step)
+            rows, rest = read(rest, end, at, step)
             found += rows
             looked += step
         return found, rest
@@ -336,7 +372,7 @@ class ReadView:
         order, target, limit = options.sort_order, options.sort_target, options.limit
         descend = order == DESCEND
         if target == BY_VALUE:
-            kvs = self._fetch(found)
+            kvs = self._fetch([record for _, record in found])
             kvs.sort(key=lambda kv: decode_kv(kv).value, reverse=descend)
             more = 0 < limit < len(kvs)
             kvs = kvs[:limit] if more else kvs
@@ -351,10 +387,11 @@ class ReadView:
             found = found[:limit]
         if options.keys_only:
             return [_header_only(key, record) for key, record in found], more
-        return self._fetch(found), more
+        return self._fetch([record for _, record in found]), more
 
-    def _fetch(self, found: list[Row]) -> list[bytes]:
-        kvs = self.key.get_many([record[:17] for _, record in found])
+    def _fetch(self, records: list[bytes]) -> list[bytes]:
+        """The KeyValues that these records point to."""
+        kvs = self.key.get_many([record[:17] for record in records])
         assert None not in kvs, "a key is in the index but not in the store"
         return kvs  # pyright: ignore[reportReturnType] just asserted
 

@@ -14,7 +14,7 @@ from corum import errors
 from corum.backend import Backend, Bucket, View, schema
 from corum.mvcc.buckets import Buckets
 from corum.mvcc.compaction import Compaction
-from corum.mvcc.counts import KeyCounts, OverBudget
+from corum.mvcc.counts import KeyCounts, OverBudget, Uncounted
 from corum.mvcc.hashing import HashJob, HashKvJob
 from corum.mvcc.index import INDEXED_KEY, LAYOUT, LAYOUT_KEY, LEASE
 from corum.mvcc.reads import (
@@ -29,6 +29,8 @@ from corum.mvcc.write import Write
 
 INLINE_KEYS_MAX: Final = 1_000
 """Keys that a read may look at on the loop (about 3 ms); more go to a worker."""
+VIEW_PENDING_MAX: Final = 20_000
+"""Index rows that views may copy again and again (0.4 ms) before they are committed."""
 
 
 class RangeJob:
@@ -162,15 +164,25 @@ class Store:
 
     def plan_range(
         self, key: bytes, end: bytes = b"", options: RangeOptions = EVERYTHING
-    ) -> RangeResult | RangeJob:
-        """As `range`, but what is too big for the loop comes back as a job for a worker."""
+    ) -> RangeResult | RangeJob | None:
+        """As `range`, but what is too big for the loop comes back as a job for a worker.
+
+        None: a worker is making the counts that this one needs, too; ask again after a `finish`.
+        """
         if not end:
             return self.reads.range(key, end, options)
+        counts = self.buckets.counts
         try:
             return self.reads.range(key, end, options, budget=INLINE_KEYS_MAX)
-        except OverBudget:
-            view = self.backend.view()
-        return RangeJob(view, self._reads_of(view, self.buckets.counts.lend()), key, end, options)
+        except OverBudget as over:
+            if isinstance(over, Uncounted) and counts.lent:
+                return None
+        if self.backend.own_pending > VIEW_PENDING_MAX:
+            self.backend.flush_own()
+        view = self.backend.view()
+        counting = options.count_only or options.limit > 0 or not options.plain
+        reads = self._reads_of(view, counts.lend() if counting else None)
+        return RangeJob(view, reads, key, end, options)
 
     def finish(self, job: RangeJob) -> RangeResult | None:
         """The result of a job that has run, failed (None) or was given up; call it once."""

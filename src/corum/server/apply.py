@@ -31,7 +31,7 @@ from corum.mvcc.txn import (
 from corum.mvcc.watch import WatchHub
 from corum.mvcc.write import Write, put_alone
 from corum.pb import rpc
-from corum.pb.wire import bytes_field, varint
+from corum.pb.wire import BYTES, bytes_field, tag, varint
 from corum.server import operations as op
 from corum.server.headers import Headers, revision_only
 from corum.server.listeners import Ear, Listeners
@@ -252,17 +252,22 @@ class Applier:
         return self.headers.at(self.store.revision) + body
 
 
-def kv_fields(kvs: Sequence[bytes], before: bytes = b"", behind: bytes = b"") -> bytes:
-    """`before`, the KeyValues as field 2 of a RangeResponse, `behind`; all joined at once, since
-    each copy of an answer of megabytes costs as much as finding its keys."""
-    if len(kvs) == 1:
+def kv_fields(
+    kvs: Sequence[bytes], before: bytes = b"", behind: bytes = b"", *, nested: int = 0
+) -> bytes:
+    """`before`, the KeyValues as field 2 of a RangeResponse, `behind`; all of it a message in field
+    `nested` of another, if not 0. Joined at once, since each copy of an answer of megabytes costs
+    as much as finding its keys."""
+    if len(kvs) == 1 and not nested:
         kv = kvs[0]
         return before + b"\x12" + varint(len(kv)) + kv + behind
-    heads = {size: b"\x12" + varint(size) for size in set(map(len, kvs))}
-    parts = [before] * (2 * len(kvs) + 2)
-    parts[1:-1:2] = [heads[len(kv)] for kv in kvs]
-    parts[2:-1:2] = kvs
+    sizes = list(map(len, kvs))
+    heads = {size: b"\x12" + varint(size) for size in set(sizes)}
+    parts = [before] * (2 * len(kvs) + 3)
+    parts[2:-1:2] = map(heads.__getitem__, sizes)
+    parts[3:-1:2] = kvs
     parts[-1] = behind
+    parts[0] = tag(nested, BYTES) + varint(sum(map(len, parts)) - len(before)) if nested else b""
     return b"".join(parts)
 
 

@@ -14,6 +14,9 @@ from corum.backend.backend import Backend, BackendFull, Batch
 from corum.values import NS_PER_S
 
 RETRY_NS: Final = NS_PER_S
+IDLE_NS: Final = NS_PER_S
+"""After so long without writes the index rows that were left pending are committed, too: who reads
+then need not look through them."""
 
 
 class Jobs(Protocol):
@@ -61,6 +64,9 @@ class Commits:
         if self._stuck is not None:
             return now_ns >= self._next_ns
         pending = self._backend.pending_operations
+        if not pending and now_ns >= self._next_ns + IDLE_NS and self._backend.own_pending:
+            self._backend.flush_own()
+            return True
         return (
             bool(self._waiting)
             or pending >= self._operations_max

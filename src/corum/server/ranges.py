@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from corum import errors
 from corum.mvcc.reads import RangeResult
 from corum.mvcc.store import RangeJob, Store
 from corum.mvcc.txn import range_options
-from corum.pb.wire import bytes_field, varint
+from corum.pb.wire import varint
 from corum.server.apply import Applier, kv_fields, range_body, range_tail
 from corum.server.commits import Jobs
 from corum.server.headers import Headers
@@ -35,11 +36,16 @@ class Ranges:
         self._headers = headers
         self._out = out
         self._jobs = jobs
+        self._later: list[tuple[Callable[[int, Any], None], int, Any]] = []
+        """Calls that wait for what a worker is counting; bounded as calls are."""
         self.ranges_total = 0
 
     def serve(self, call: int, request: Any) -> None:
         """Answer a RangeRequest."""
         self.ranges_total += 1
+        self._serve(call, request)
+
+    def _serve(self, call: int, request: Any) -> None:
         store = self._store
         extra = request.ByteSize() - len(request.key)
         if extra == KEY_ONLY or (extra == KEY_ONLY + 2 and request.serializable):
@@ -52,6 +58,9 @@ class Ranges:
         except errors.EtcdError as error:
             self._out.error(call, error)
             return
+        if plan is None:
+            self._later.append((self._serve, call, request))
+            return
         if isinstance(plan, RangeResult):
             header = self._headers.at(plan.revision)
             self._out.replies.append((call, range_body(plan, header)))
@@ -59,18 +68,24 @@ class Ranges:
         header = self._headers.at(store.revision)
 
         def done(result: object) -> None:
-            store.finish(plan)
             self._out.answer(call, result)
+            self._finish(plan)
 
         self._jobs.start(lambda: range_body(plan.run(), header), done)
 
     def stream(self, call: int, request: Any) -> None:
         """Answer a RangeRequest in chunks (RangeStream, 3.7)."""
         self.ranges_total += 1
+        self._stream(call, request)
+
+    def _stream(self, call: int, request: Any) -> None:
         try:
             plan = self._plan(request)
         except errors.EtcdError as error:
             self._out.error(call, error)
+            return
+        if plan is None:
+            self._later.append((self._stream, call, request))
             return
         header = self._headers.at(self._store.revision)
         if isinstance(plan, RangeResult):
@@ -78,8 +93,8 @@ class Ranges:
             return
 
         def done(result: object) -> None:
-            self._store.finish(plan)
             self._send_chunks(call, result)
+            self._finish(plan)
 
         self._jobs.start(lambda: range_chunks(plan.run(), header), done)
 
@@ -98,7 +113,13 @@ class Ranges:
         """The result at once, for a range that is known to be small."""
         return self._store.range(request.key, request.range_end, range_options(request))
 
-    def _plan(self, request: Any) -> RangeResult | RangeJob:
+    def _finish(self, job: RangeJob) -> None:
+        self._store.finish(job)
+        later, self._later = self._later, []
+        for answer, call, request in later:
+            answer(call, request)
+
+    def _plan(self, request: Any) -> RangeResult | RangeJob | None:
         return self._store.plan_range(request.key, request.range_end, range_options(request))
 
 
@@ -109,8 +130,7 @@ def range_chunks(result: RangeResult, header: bytes) -> list[bytes]:
     chunks: list[bytes] = []
     first = sent = 0
     while (last := bisect_left(ends, sent + CHUNK_BYTES)) < len(ends):
-        chunks.append(bytes_field(1, kv_fields(kvs[first : last + 1])))
+        chunks.append(kv_fields(kvs[first : last + 1], nested=1))
         first, sent = last + 1, ends[last]
-    tail = kv_fields(kvs[first:], header, range_tail(result))
-    chunks.append(bytes_field(1, tail))
+    chunks.append(kv_fields(kvs[first:], header, range_tail(result), nested=1))
     return chunks

@@ -1,0 +1,56 @@
+"""Big reads: by a worker, in chunks, and counted once for all who ask at the same time."""
+
+import pytest
+
+from corum.mvcc import store as store_module
+from corum.pb import rpc
+from corum.server import operations as op
+from server.lone import Lone
+
+KEYS = 2_000
+
+
+@pytest.fixture
+def lone(monkeypatch: pytest.MonkeyPatch) -> Lone:
+    """A node with keys, of which its loop looks at 100 at most."""
+    monkeypatch.setattr(store_module, "INLINE_KEYS_MAX", 100)
+    lone = Lone()
+    for first in range(0, KEYS, 100):
+        request = rpc.TxnRequest()
+        for n in range(first, first + 100):
+            put = request.success.add().request_put
+            put.key, put.value = b"k%04d" % n, b"v" * 1_000
+        lone.propose(op.TXN, request)
+    return lone
+
+
+def test_pages_wait_for_one_count(lone: Lone) -> None:
+    """Of many first pages one is a worker's; it makes the count, and the loop answers the rest."""
+    ranges = lone.node.ranges
+    page = rpc.RangeRequest(key=b"k", range_end=b"l", limit=3)
+    for call in range(1_000, 1_010):
+        ranges.serve(call, page)
+    ranges.stream(1_010, page)
+    assert len(lone.jobs.queue) == 1
+    lone.turn()
+    for call in range(1_000, 1_010):
+        answer = rpc.RangeResponse.FromString(lone.transport.replies[call])
+        assert (len(answer.kvs), answer.count, answer.more) == (3, KEYS, True)
+    assert lone.transport.failures[1_010] == (0, "")
+
+
+def test_chunks_make_the_whole(lone: Lone) -> None:
+    """The chunks of a stream, merged, are the answer of a range; several, and bounded."""
+    ranges = lone.node.ranges
+    everything = rpc.RangeRequest(key=b"k", range_end=b"l")
+    ranges.serve(1_000, everything)
+    ranges.stream(1_001, everything)
+    lone.turn()
+    chunks = lone.transport.sent
+    merged = rpc.RangeResponse()
+    for _, chunk in chunks:
+        merged.MergeFrom(rpc.RangeStreamResponse.FromString(chunk).range_response)
+    assert merged == rpc.RangeResponse.FromString(lone.transport.replies[1_000])
+    assert len(merged.kvs) == KEYS
+    assert len(chunks) == 2
+    assert all(len(chunk) < 1_100_000 for _, chunk in chunks)
