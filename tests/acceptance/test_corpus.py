@@ -12,14 +12,13 @@ pytestmark = [
     pytest.mark.acceptance,
     pytest.mark.process,
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1_500),
 ]
 NAMES = corpus.due()
-Results = dict[str, tuple[str, str, float]]
 
 
 @pytest.fixture(scope="session")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def results(tmp_path_factory: pytest.TempPathFactory) -> corpus.Outcomes:
     """`CORUM_TEST_BIN` names another folder of binaries, to test this test."""
     file = tmp_path_factory.mktemp("corpus") / "results.json"
     other = os.environ.get("CORUM_TEST_BIN")
@@ -30,7 +29,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 @pytest.mark.skipif(not NAMES, reason="the acceptance corpus is not beside this repository")
 @pytest.mark.parametrize("name", NAMES)
-def test_case(results: Results, name: str) -> None:
+def test_case(results: corpus.Outcomes, name: str) -> None:
     """The case passes."""
     if name in corpus.LATER:
         pytest.skip(corpus.LATER[name])
