@@ -22,6 +22,7 @@ from corum.wal import (
     segments,
     valid_snapshots,
 )
+from corum.wal.codec import encode_hard_state
 from corum.wal.locks import try_lock
 
 from .helpers import METADATA, entries, names, perform, read, save
@@ -321,6 +322,23 @@ def test_torn_log_is_repaired_with_a_copy(directory: Path) -> None:
     wal.close()
     assert read(directory).entries == kept + entries(5, 6)
     assert repair(directory) is None
+
+
+def test_a_torn_hard_state_hides_no_snapshot(directory: Path) -> None:
+    """A commit index whose last bytes are zeros is a torn write, no reason not to start."""
+    known = WalSnapshot(2, 1, ConfState((1,)))
+    wal = create(directory, 64 * 1024)
+    save(wal, entries(1, 3), commit=3)
+    perform(wal.save_snapshot(known))
+    torn_at = wal._offset  # the state record begins behind its 8 bytes of length
+    perform(wal.save(HardState(7, 1 << 40, 3), [], must_sync=True))
+    wal.close()
+    path = directory / FIRST
+    image = path.read_bytes()
+    data_at = image.index(encode_hard_state(HardState(7, 1 << 40, 3)), torn_at)
+    for lost_from in range(data_at, data_at + 10):
+        path.write_bytes(image[:lost_from] + bytes(len(image) - lost_from))
+        assert valid_snapshots(directory) == [WalSnapshot(), known]
 
 
 def test_leftovers_behind_the_end_do_not_come_back(directory: Path) -> None:

@@ -1,7 +1,8 @@
 """The driver's log on real files: a `Wal` that frames, the transport's log thread that writes.
 
 Segments are cut by a worker when no write is under way; until it has finished, `ready` is False and
-the driver waits. A write that failed for want of space is repeated; nobody was told of it.
+writes wait here, in order (Raft's limits on what is not acknowledged bound them). A write that
+failed for want of space is repeated; nobody was told of it.
 """
 
 from __future__ import annotations
@@ -70,23 +71,36 @@ class LogFiles:
         """Told when the disk is full (the error) and when it is not any more (None)."""
         self._full = False
         self._stuck_cut: Any = None
-        self._later: list[Callable[[], None]] = []
+        self._later: list[Callable[[], object]] = []
         self._under_way: dict[int, Write] = {}
         self._retry_ns = 0
         self._housekeep()
 
     @property
     def ready(self) -> bool:
-        """May the driver write?"""
+        """Would a write start now?"""
         return not self._cutting and not self._failed
 
     @property
+    def stuck(self) -> bool:
+        """No room on the disk."""
+        return self._full
+
+    @property
     def idle(self) -> bool:
-        """Is nothing being written?"""
-        return not self._in_flight
+        """Is nothing being written, and nothing in the way?"""
+        return not (self._in_flight or self._cutting or self._later)
 
     def write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> bool:
-        """Start writing; False when there is nothing to write, so nothing to wait for."""
+        """Write, now or in its turn; False when there is nothing to write or to wait for."""
+        if self._cutting or self._later:
+            if state is None and not entries:
+                return False
+            self._later.append(lambda: self._write(token, state, entries, sync))
+            return True
+        return self._write(token, state, entries, sync)
+
+    def _write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> bool:
         write = self.wal.save(state, entries, sync)
         if write is None:
             return False
@@ -124,7 +138,7 @@ class LogFiles:
 
     def record(self, snapshot: Snapshot, done: Callable[[], None]) -> None:
         """Note the snapshot in the log, then give up segments that only hold older entries."""
-        if not self.ready:
+        if self._later or not self.ready:
             self._later.append(lambda: self.record(snapshot, done))
             return
         self._token += 1

@@ -12,6 +12,7 @@ class MemoryLog:
 
     ready = True
     idle = True
+    stuck = False
 
     def __init__(self) -> None:
         self.full: Callable[[str | None], None] = lambda error: None

@@ -2,7 +2,8 @@
 
 One log write is under way at a time; what arrives meanwhile is proposed as one batch when it ends.
 On "synced" the next write starts first, then the finished batch is applied (DESIGN §2). A lone
-proposal takes the short path: written and synced by the calling thread, answered at once.
+entry, our own or a leader's, takes the short path: written and synced by the calling thread,
+answered at once. While a segment is cut writes wait, everything else goes on, heartbeats first.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from corum.server.proposals import Proposals
 
 LONE_ENTRIES_MAX: Final = 1
 """Entries in a write that the loop does itself instead of handing it to the log thread."""
-LONE_STREAK: Final = 2
-"""Such batches in a row before the short path is taken: the next client may be on its way."""
+LONE_STREAK: Final = 1
+"""Such writes in a row before the short path is taken: the next client may be on its way."""
 
 
 NOTHING: Final = Message(MessageType.STORAGE_APPEND)
@@ -47,16 +48,23 @@ class Log(Protocol):
 
     @property
     def ready(self) -> bool:
-        """May something be written now? False while a segment is cut."""
+        """Would a write start now? False while a segment is cut."""
+        ...
+
+    @property
+    def stuck(self) -> bool:
+        """Is there no room on the disk? Then a member keeps silent, so that others may lead."""
         ...
 
     @property
     def idle(self) -> bool:
-        """Is nothing being written?"""
+        """Is nothing being written, and nothing in the way?"""
         ...
 
     def write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> bool:
-        """Start writing; False when there is nothing to write. `token` is reported when synced."""
+        """Write, at once or when the segment is cut; False when there is nothing to write.
+
+        `token` is reported when synced."""
         ...
 
     def write_now(
@@ -110,7 +118,7 @@ class Driver:
     @property
     def wants_turn(self) -> bool:
         """There is work that only waits for the next turn."""
-        return self._log.ready and self.raft.has_ready()
+        return not self._log.stuck and self.raft.has_ready()
 
     def synced(self, token: int, error: str | None, took_ns: int) -> None:
         """The write with this token is durable: what waited for it may go on."""
@@ -136,13 +144,12 @@ class Driver:
         log, raft = self._log, self.raft
         if proposals.queued and not self._in_flight and log.ready:
             batch = proposals.take()
-            self._streak = self._streak + 1 if len(batch) <= LONE_ENTRIES_MAX else 0
             try:
                 raft.propose(batch)
             except ProposalDropped:
                 proposals.queued = batch + proposals.queued  # until there is a leader, or too late
                 self._streak = 0
-        while log.ready and raft.has_ready():
+        while raft.has_ready() and not log.stuck:
             if not self._turn():
                 return
 
@@ -187,12 +194,10 @@ class Driver:
             self._unsaved = state  # a new commit index alone: nothing depends on it
             return
         self._unsaved = None
-        lone = (
-            len(entries) <= LONE_ENTRIES_MAX
-            and not self._in_flight
-            and self._log.idle
-            and self._streak >= LONE_STREAK
-        )
+        alone = len(entries) <= LONE_ENTRIES_MAX and not self._in_flight
+        lone = alone and self._streak >= LONE_STREAK and self._log.idle
+        if entries:
+            self._streak = self._streak + 1 if alone else 0
         self._token += 1
         sync = bool(message.responses) or bool(entries)
         if lone:

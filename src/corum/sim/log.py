@@ -284,8 +284,12 @@ def known_snapshots(disk: Disk, segment_bytes: int) -> list[WalSnapshot]:
     for segment in disk.segments:
         image = segment.image(segment_bytes)
         for _, kind, _, data in records.glance(image, (records.STATE, records.SNAPSHOT)):
-            if kind == records.SNAPSHOT:
-                found.append(decode_wal_snapshot(data))
-            else:
-                committed = decode_hard_state(data).commit
+            try:
+                if kind == records.SNAPSHOT:
+                    found.append(decode_wal_snapshot(data))
+                else:
+                    committed = max(committed, decode_hard_state(data).commit)
+            except ValueError:  # torn, or opening says that it is worse
+                assert segment is disk.segments[-1], f"a broken record in {segment.name.path}"
+                break
     return [one for one in found if one.index <= committed]

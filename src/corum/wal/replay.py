@@ -85,14 +85,19 @@ def segments_from(directory: Path, index: int) -> list[SegmentName]:
     )
 
 
-def replay(segments: Sequence[SegmentName], start: WalSnapshot) -> Replay:
-    """Read and check `segments`. Raises WalTorn, WalCorrupt, SnapshotNotFound."""
+def replay(
+    segments: Sequence[SegmentName], start: WalSnapshot, *, forgive_torn: bool = False
+) -> Replay:
+    """Read and check `segments`. Raises WalTorn, WalCorrupt, SnapshotNotFound.
+
+    `forgive_torn`: what is before a torn last write, for those who will not append to the log.
+    """
     reader = _Reader(start)
     crc, end = 0, 0
     for segment in segments:
         with _image(segment.path) as image:
             found = records.decode(image, crc, is_last=segment is segments[-1])
-        if found.fault is not None:
+        if found.fault is not None and not (found.fault.torn and forgive_torn):
             kind = WalTorn if found.fault.torn else WalCorrupt
             raise kind(segment.path, found.fault.offset, found.fault.reason)
         reader.read(segment.path, found.records)
@@ -163,19 +168,23 @@ class _Reader:
 def valid_snapshots(directory: Path) -> list[WalSnapshot]:
     """Snapshots that the log knows and that are committed, oldest first.
 
-    CRCs are not checked here, so that a start reads the log once; opening at one of them does.
+    CRCs are not checked here, so that a start reads the log once; opening at one of them does. So
+    what cannot be read at the end of the log may be a torn write, and opening will say if it is.
     """
     found: list[WalSnapshot] = []
     committed = 0
-    for segment in segment_names(directory):
+    segments = segment_names(directory)
+    for segment in segments:
         with _image(segment.path) as image:
             for offset, kind, _, data in records.glance(image, _NOTES):
                 try:
                     if kind == records.SNAPSHOT:
                         found.append(decode_wal_snapshot(data))
                     elif kind == records.STATE:
-                        committed = decode_hard_state(data).commit
+                        committed = max(committed, decode_hard_state(data).commit)
                 except ValueError as error:
+                    if segment is segments[-1]:
+                        break
                     raise WalCorrupt(segment.path, offset, f"wal: no record: {error}") from error
     return [snapshot for snapshot in found if snapshot.index <= committed]
 
