@@ -354,7 +354,7 @@ class LmdbBackend:
 
     @property
     def size(self) -> int:
-        return (self.env.info()["last_pgno"] + 1) * self._page_bytes
+        return self._size
 
     @property
     def size_in_use(self) -> int:
@@ -427,6 +427,7 @@ class LmdbBackend:
         if fresh:
             self._sync_directory()
         self._page_bytes = self.env.stat()["psize"]
+        self._measure()
         self._txn: Transaction = self.env.begin()
         if not self.buckets:
             for name, db in self.databases.items():
@@ -468,7 +469,12 @@ class LmdbBackend:
     def _read_committed(self) -> None:
         self._txn.abort()
         self._txn = self.env.begin()
+        self._measure()
         self._rebase()
+
+    def _measure(self) -> None:
+        """Only commits change the size; it is asked for at each turn."""
+        self._size = (self.env.info()["last_pgno"] + 1) * self._page_bytes
 
     def _rebase(self) -> None:
         for name, bucket in self.buckets.items():

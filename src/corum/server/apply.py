@@ -14,6 +14,7 @@ from corum import errors
 from corum.backend import schema
 from corum.backend.backend import Backend
 from corum.lease import Lessor
+from corum.mvcc.guarded import GuardedPut, holds
 from corum.mvcc.reads import Change, RangeResult
 from corum.mvcc.store import Store
 from corum.mvcc.txn import (
@@ -102,13 +103,7 @@ class Applier:
         if self.alarms.no_space:
             return errors.NO_SPACE()
         if type(request) is tuple:
-            key, value = cast("tuple[bytes, bytes]", request)
-            change, lease = put_alone(self.store, key, value)
-            if lease:
-                self.lessor.detach(key)
-            if self._watched:
-                self._changes.append(change)
-            return self.headers.at(change[0])
+            return self.headers.at(self._put_alone(*cast("tuple[bytes, bytes]", request)))
         write = self.store.begin()
         try:
             result = apply_put(write, request, self._lease_exists)
@@ -117,6 +112,15 @@ class Applier:
         self._finish(write)
         header = self.headers.at(self.store.revision)
         return header if result.prev is None else header + bytes_field(2, result.prev)
+
+    def _put_alone(self, key: bytes, value: bytes) -> int:
+        """A put without options; its revision."""
+        change, lease = put_alone(self.store, key, value)
+        if lease:
+            self.lessor.detach(key)
+        if self._watched:
+            self._changes.append(change)
+        return change[0]
 
     def delete_range(self, request: Any) -> Result:
         """Delete a key or a range; deleting nothing leaves the revision as it is."""
@@ -127,10 +131,24 @@ class Applier:
 
     def txn(self, request: Any) -> Result:
         """If / then / else at one revision; checked as a whole before anything is written."""
+        if type(request) is GuardedPut:
+            return self._guarded_put(request)
         plan = request if isinstance(request, Plan) else plan_of(request)
         if self.alarms.no_space and has_put(plan):
             return errors.NO_SPACE()
         return self.read_txn(plan)
+
+    def _guarded_put(self, txn: GuardedPut) -> Result:
+        """The same for a compare-and-put."""
+        if self.alarms.no_space:
+            return errors.NO_SPACE()
+        succeeded = holds(self.store.reads, txn.checks)
+        put = txn.success if succeeded else txn.failure
+        flag = b"\x10\x01" if succeeded else b""
+        if put is None:
+            return self.headers.at(self.store.revision) + flag
+        revision = self._put_alone(*put)
+        return self.headers.at(revision) + flag + put_response(revision)
 
     def read_txn(self, request: Any) -> Result:
         """The same for one without writes, which is served like a read."""
@@ -288,6 +306,13 @@ def delete_body(result: DeleteResult) -> bytes:
     if result.prevs:
         body += b"".join([bytes_field(3, kv) for kv in result.prevs])
     return body
+
+
+def put_response(revision: int) -> bytes:
+    """The field of a TxnResponse that answers a put: two messages around `revision_only`."""
+    header = revision_only(revision)
+    size = len(header)
+    return b"\x1a%c\x12%c%b" % (size + 2, size, header)
 
 
 def txn_body(result: TxnResult) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from corum import errors
 from corum.api.v3.calls import Service, decoded
+from corum.mvcc.guarded import guarded_put
 from corum.mvcc.txn import PUT as PLAN_PUT
 from corum.mvcc.txn import TXN as PLAN_TXN
 from corum.mvcc.txn import (
@@ -95,13 +96,17 @@ class KvService(Service):
     ) -> None:
         """A key and a value, nothing else: what most puts are; applied without the message."""
         node = self.node
-        if not node.writable or meta[HAS_LEADER] is not None:
-            node.check_writable(meta)
-        cost = PUT_COST + len(key) + len(value)
-        if cost > node.room_bytes:
-            node.space.admit(cost)
+        self._check_room(meta, PUT_COST + len(key) + len(value))
         user = node.gate.put(meta, request) if node.gate.enabled else b""
         node.proposals.add(PUT, message, (key, value), call, node.now_ns, None, user)
+
+    def _check_room(self, meta: Any, cost: int) -> None:
+        """`Node.check_writable` and `Space.admit` by what was found out once for this turn."""
+        node = self.node
+        if not node.writable or meta[HAS_LEADER] is not None:
+            node.check_writable(meta)
+        if cost > node.room_bytes:
+            node.space.admit(cost)
 
     def delete_range(self, call: int, message: bytes, meta: Any) -> None:
         """Delete a key or a range in one revision."""
@@ -116,6 +121,11 @@ class KvService(Service):
         """If / then / else; one without writes is served as a read."""
         request = decoded(rpc.TxnRequest, message)
         node = self.node
+        guarded = None if node.gate.enabled else guarded_put(request)
+        if guarded is not None and max(1, len(guarded.checks)) <= node.config.txn_ops_max:
+            self._check_room(meta, PUT_COST + guarded.size)
+            node.proposals.add(TXN, message, guarded, call, node.now_ns)
+            return
         plan = check_txn(request, node.config.txn_ops_max)
         cost = plan_cost(plan)
         if cost == 0 and is_read_only(plan):
