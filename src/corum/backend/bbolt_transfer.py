@@ -1,4 +1,4 @@
-"""Between a backend and bbolt: take over what a bbolt file holds, send what a backend holds.
+"""Between a backend and files: take over what a file holds, send what a backend holds as bbolt.
 
 etcd's buckets have the same keys and values on both sides, so rows are copied as they are. Our own
 buckets (the key index) are derived: they are left out on the way out, rebuilt on the way in.
@@ -12,8 +12,8 @@ from typing import Final
 from corum.backend import schema
 from corum.backend.backend import Backend, View
 from corum.backend.bbolt_format import BboltError, Row
-from corum.backend.bbolt_read import Database
 from corum.backend.bbolt_write import Image, Source
+from corum.backend.saved import Saved
 from corum.values import MIB
 
 _BATCH_ROWS: Final = 50_000
@@ -30,7 +30,7 @@ def _source(view: View, name: str) -> Source:
 
 
 def load(
-    database: Database,
+    database: Saved,
     backend: Backend,
     *,
     consistent_index: int,

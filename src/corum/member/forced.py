@@ -27,16 +27,17 @@ def go_on_alone(wal: Wal, snapshot: Snapshot | None, consistent_index: int) -> N
     commit = min(max(state.commit, consistent_index), last)
     kept = [entry for entry in found.entries if entry.index <= commit]
     members = members_after(snapshot, kept)
-    changes = [
-        raftpb.ConfChange(type=raftpb.ConfChangeRemoveNode, node_id=member)
-        for member in sorted(members)
-        if member != local
-    ]
-    if local not in members:
+    changes: list[raftpb.ConfChange] = []
+    if local not in members:  # first of all: a cluster never is without voters
         context = Member(MemberId(local), ["http://localhost:2380"]).to_json()
         changes.append(
             raftpb.ConfChange(type=raftpb.ConfChangeAddNode, node_id=local, context=context)
         )
+    changes += [
+        raftpb.ConfChange(type=raftpb.ConfChangeRemoveNode, node_id=member)
+        for member in sorted(members)
+        if member != local
+    ]
     added = [
         Entry(state.term, commit + place, EntryType.CONF_CHANGE, change.SerializeToString())
         for place, change in enumerate(changes, 1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corum import errors
 from corum.backend import schema
-from corum.membership.members import Member, Writes
+from corum.membership.members import Member, Members, Writes
 from corum.pb import raftpb
 from corum.raft import ConfChange, ConfChangeType, ConfState, Entry, EntryType
 from corum.server.proposals import Answer
@@ -126,13 +126,19 @@ class Reconfiguration:
         waiter = node.proposals.waiting.pop(change.id, None)
         error: errors.EtcdError | None = None
         target = change.node_id
+        replayed = entry.index <= node.consistent_index
         try:
-            writes = self._change(change)
+            if replayed:
+                self._check_replayed(change)
+                writes: Writes = []
+            else:
+                self._check(node.members, change)
+                writes = self._change(change)
         except errors.EtcdError as refused:
             error, writes, target = refused, [], 0
         raft_change = ConfChange(ConfChangeType(change.type), target, change.context, change.id)
         self.conf_state = node.raft.apply_conf_change(raft_change)
-        if entry.index > node.consistent_index:
+        if not replayed:
             self._store(writes)
         if error is None:
             self._mirror(change)
@@ -157,26 +163,45 @@ class Reconfiguration:
                 backend.put(bucket, key, row)
         backend.put(schema.META, schema.CONF_STATE, conf_state_json(self.conf_state))
 
-    def _change(self, change: Any) -> Writes:
+    def _check_replayed(self, change: Any) -> None:
+        """After a restart the backend's list is ahead of the log that is being replayed, and would
+        refuse what was accepted: Raft would count members that were removed. The v2 store is where
+        the log is (etcd does the same).
+        """
+        then = self._node.v2.members_then()
+        if then.by_id:  # a snapshot without v2 store tells nothing
+            self._check(then, change)
+
+    def _check(self, members: Members, change: Any) -> None:
         """Raises what forbids it (etcd: `ValidateConfigurationChange`)."""
-        members = self._node.members
         kind = change.type
         if kind == raftpb.ConfChangeRemoveNode:
             members.get(change.node_id)
-            return members.remove(change.node_id)
-        member = Member.from_json(change.context)
-        if kind == raftpb.ConfChangeUpdateNode:
-            members.check_update(member)
-            return members.update(member)
-        if json.loads(change.context).get("isPromote"):
+        elif kind == raftpb.ConfChangeUpdateNode:
+            members.check_update(Member.from_json(change.context))
+        elif json.loads(change.context).get("isPromote"):
             members.check_promote(change.node_id)
+        else:
+            members.check_add(_added(change))
+
+    def _change(self, change: Any) -> Writes:
+        """Make a checked change."""
+        members = self._node.members
+        kind = change.type
+        if kind == raftpb.ConfChangeRemoveNode:
+            return members.remove(change.node_id)
+        if kind == raftpb.ConfChangeUpdateNode:
+            return members.update(Member.from_json(change.context))
+        if json.loads(change.context).get("isPromote"):
             return members.promote(change.node_id)
-        member.is_learner = kind == raftpb.ConfChangeAddLearnerNode
-        known = members.by_id.get(MemberId(change.node_id))
-        if known is not None and self._node.replaying:
-            return []  # the backend was ahead of the log that is being replayed
-        members.check_add(member)
-        return members.add(member)
+        return members.add(_added(change))
+
+
+def _added(change: Any) -> Member:
+    """The member that a change adds."""
+    member = Member.from_json(change.context)
+    member.is_learner = change.type == raftpb.ConfChangeAddLearnerNode
+    return member
 
 
 def conf_state_json(state: ConfState) -> bytes:

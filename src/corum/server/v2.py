@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from corum import v2store
-from corum.membership.members import Member
+from corum.membership.members import Member, Members
 from corum.pb import etcdserver
 from corum.raft import Entry, EntryType
 from corum.server.operations import V2_REQUEST
@@ -98,6 +98,26 @@ class V2:
         """What a member says of itself."""
         body = {"name": name, "clientURLs": client_urls}
         self._set(f"{_MEMBERS}/{member:x}/attributes", body)
+
+    def members_then(self) -> Members:
+        """The list as this store has it: while a log is replayed, that of the entry before."""
+        mine = self._node.members
+        found = Members(mine.cluster, mine.local)
+        found.learners_max = mine.learners_max
+        tree = self.store.tree
+        try:
+            for node in (tree.find(_MEMBERS, 0).children or {}).values():
+                attributes = (node.children or {}).get("raftAttributes")
+                if attributes is not None:
+                    body: dict[str, Any] = json.loads(attributes.value)
+                    member = Member.from_json(
+                        json.dumps({**body, "id": int(node.name, 16)}).encode()
+                    )
+                    found.by_id[member.id] = member
+            found.removed.update(int(name, 16) for name in tree.find(_REMOVED, 0).children or ())
+        except V2Error:
+            pass  # a store without members, or one that has removed none
+        return found
 
     def version_set(self, version: str) -> None:
         """The cluster's version."""

@@ -91,17 +91,18 @@ class SnapshotFiles:
         except SnapshotBroken as error:
             raise SnapshotBroken(f"{error} (file {path})") from error
 
-    def newest(self, known: Sequence[WalSnapshot]) -> Snapshot | None:
+    def newest(self, known: Sequence[WalSnapshot], *, rename: bool = True) -> Snapshot | None:
         """The newest whole snapshot that the log knows (`valid_snapshots`), or None.
 
-        Broken files are renamed to `<name>.broken` and passed over.
+        Broken files are passed over, and renamed to `<name>.broken` unless `rename` is False.
         """
         wanted = {(snapshot.term, snapshot.index) for snapshot in known}
         for path, term, index in self._names():
             try:
                 snapshot = self.load(path)
             except SnapshotBroken:
-                path.rename(path.with_name(path.name + ".broken"))
+                if rename:
+                    path.rename(path.with_name(path.name + ".broken"))
                 continue
             if (snapshot.term, snapshot.index) in wanted:
                 assert (term, index) == (snapshot.term, snapshot.index), f"{path} is misnamed"

@@ -1,7 +1,8 @@
 """etcdutl: what can be done with etcd's files while no member runs on them.
 
 Reading order: `commands` (the table of everything), `snapshot` (status, restore as commands),
-`restore` (what a restore does), `upkeep` (defrag, hashkv, version), `output` (formats).
+`restore` (what a restore does), `upkeep` (defrag, hashkv, version), `stopped` (what a directory
+says), `rewriting` (a few rows changed in it), `backup`, `migrate`, `check`, `output` (formats).
 """
 
 from __future__ import annotations

@@ -64,6 +64,39 @@ PROGRAM = Command(
     sticky=_GLOBAL,
     commands=(
         Command(
+            "backup",
+            "[legacy] Copies a data directory, for a new cluster of one member",
+            run="corum.cli.etcdutl.backup:run",
+            flags=(
+                flags.text("data-dir", "", "Required. Path to the etcd data dir"),
+                flags.text("wal-dir", "", "Path to the etcd wal dir"),
+                flags.text("backup-dir", "", "Required. Path to the backup dir"),
+                flags.text("backup-wal-dir", "", "Path to the backup wal dir"),
+                flags.boolean("with-v3", "Backup v3 backend data", default=True),
+            ),
+        ),
+        Command(
+            "check",
+            "Checks a data directory",
+            commands=(
+                Command(
+                    "v2store",
+                    "Tells whether there are v2 keys, which etcd 3.6 does not take over",
+                    run="corum.cli.etcdutl.check:run_v2store",
+                    flags=(
+                        flags.text("data-dir", "", "Required. A data directory not in use by etcd"),
+                        flags.text("wal-dir", "", "Path to the WAL directory"),
+                    ),
+                ),
+            ),
+        ),
+        Command(
+            "completion",
+            "Generates a completion script",
+            usage="completion [bash|zsh|fish]",
+            run="corum.cli.etcdctl.about:completion",
+        ),
+        Command(
             "defrag",
             "Defragments the storage of the etcd",
             run="corum.cli.etcdutl.upkeep:defrag",
@@ -79,6 +112,24 @@ PROGRAM = Command(
             usage="hashkv <filename>",
             run="corum.cli.etcdutl.upkeep:hashkv",
             flags=(flags.integer("rev", 0, "maximum revision to hash (default: latest revision)"),),
+        ),
+        Command(
+            "migrate",
+            "Migrates the schema of a data directory to that of another etcd version",
+            run="corum.cli.etcdutl.migrate:run",
+            flags=(
+                flags.text("data-dir", "", "Required. Path to the etcd data dir"),
+                flags.text(
+                    "target-version",
+                    "",
+                    'Required. Target etcd version, as "X.Y" (for example 3.6). Minimal value 3.5',
+                ),
+                flags.boolean(
+                    "force",
+                    "Ignore migration failure and forcefully override storage version. "
+                    "Not recommended.",
+                ),
+            ),
         ),
         Command(
             "snapshot",

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-from corum.cli.command import EXIT_BAD_FEATURE, EXIT_ERROR, ExitError
+from corum.cli.command import EXIT_BAD_FEATURE, EXIT_ERROR, ExitError, Invocation
 from corum.values import value
 
 FORMATS: Final = ("simple", "json", "fields", "table")
@@ -51,3 +51,10 @@ def refused(verb: str, error: OSError) -> ExitError:
     """What the system said, as Go words it: "open X: no such file or directory"."""
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
     return ExitError(EXIT_ERROR, f"{verb} {error.filename}: {reason}")
+
+
+def require(invocation: Invocation, *flags: str) -> None:
+    """Refuse a call that lacks one of these flags; their names in ascending order."""
+    missing = [f'"{flag}"' for flag in flags if flag not in invocation.values.changed]
+    if missing:
+        raise ExitError(EXIT_ERROR, f"required flag(s) {', '.join(missing)} not set")

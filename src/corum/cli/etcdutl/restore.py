@@ -18,8 +18,9 @@ from typing import Final
 from corum import logs
 from corum.backend import schema
 from corum.backend.backend import Backend
-from corum.backend.bbolt import Database, commit, load
+from corum.backend.bbolt import commit, load
 from corum.backend.lmdb_backend import LmdbBackend
+from corum.backend.saved import open_saved
 from corum.membership.bootstrap import FirstList, static
 from corum.mvcc.rebuild import needs_index, rebuild_index
 from corum.mvcc.revision import main_of, stored_key
@@ -142,7 +143,7 @@ class Restore:
         index = len(first.members)
         backend = LmdbBackend(data.backend)
         try:
-            with Database(self.snapshot) as database:
+            with open_saved(self.snapshot) as database:
                 unknown = load(
                     database,
                     backend,

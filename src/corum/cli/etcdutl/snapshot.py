@@ -8,7 +8,8 @@ from pathlib import Path
 
 from corum.backend import schema
 from corum.backend.backend import BackendError
-from corum.backend.bbolt import BboltError, Database, Row
+from corum.backend.bbolt import BboltError, Row
+from corum.backend.saved import Saved, open_saved
 from corum.cli.command import EXIT_ERROR, ExitError, Invocation, bad_arguments
 from corum.cli.etcdutl.output import Shown, check_format, refused, render
 from corum.cli.etcdutl.restore import Refused, Restore
@@ -33,16 +34,18 @@ class Status:
 
 
 def read_status(path: Path) -> Status:
-    """Read all of the file. Raises OSError, BboltError (no database), ExitError (damaged)."""
-    with Database(path) as database:
+    """Read all of the file. Raises OSError; BboltError, BackendError (no database); ExitError
+    (damaged).
+    """
+    with open_saved(path) as database:
         try:
             return _status(database)
-        except BboltError as error:
+        except (BboltError, BackendError) as error:
             text = f"snapshot file integrity check failed. 1 errors found.\n{error}"
             raise ExitError(EXIT_ERROR, text) from None
 
 
-def _status(database: Database) -> Status:
+def _status(database: Saved) -> Status:
     crc = revision = 0
     live: set[bytes] = set()
     version = ""
@@ -77,7 +80,7 @@ def run_status(invocation: Invocation) -> int:
         found = read_status(Path(invocation.arguments[0]))
     except OSError as error:
         raise refused("stat", error) from None
-    except BboltError:
+    except (BboltError, BackendError):
         raise ExitError(EXIT_ERROR, "invalid database") from None
     items = [
         Shown("hash", "Hash", "hash", found.hash, f"{found.hash:x}"),

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
 
 from corum import versions
 from corum.backend.backend import BackendError
-from corum.backend.bbolt import BboltError, Database, Image, Source, load, write_database
+from corum.backend.bbolt import BboltError, Database, load
 from corum.backend.lmdb_backend import LmdbBackend
+from corum.backend.saved import open_saved
 from corum.cli.command import EXIT_ERROR, ExitError, Invocation
-from corum.cli.etcdutl.output import Shown, check_format, refused, render
+from corum.cli.etcdutl import rewriting
+from corum.cli.etcdutl.output import Shown, check_format, refused, render, require
+from corum.cli.etcdutl.rewriting import bbolt_locked, member_locked
 from corum.errors import EtcdError
 from corum.mvcc.hashing import HashKv
 from corum.mvcc.rebuild import rebuild_index
 from corum.mvcc.store import Store
 from corum.values import NS_PER_S
 from corum.wal import DataDir, DataDirLocked
-
-_POLL_S: Final = 0.1
 
 
 def version(invocation: Invocation) -> int:
@@ -75,13 +71,13 @@ def hashkv(invocation: Invocation) -> int:
 
 
 def read_hashkv(path: Path, revision: int) -> HashKv:
-    """HashKV of a bbolt file up to `revision` (0: the latest).
+    """HashKV of a file up to `revision` (0: the latest).
 
     Which revisions count depends on the index of keys, so a store is made of the file in a
     temporary directory; the file itself is only read.
     """
     with ExitStack() as stack:
-        database = stack.enter_context(Database(path))
+        database = stack.enter_context(open_saved(path))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="etcdutl-"))
         backend = LmdbBackend(Path(folder) / "db.lmdb")
         stack.callback(backend.close)
@@ -96,8 +92,7 @@ def read_hashkv(path: Path, revision: int) -> HashKv:
 def defrag(invocation: Invocation) -> int:
     """`etcdutl defrag --data-dir D`, of a member that does not run."""
     directory = invocation.values.string("data-dir")
-    if "data-dir" not in invocation.values.changed:
-        raise ExitError(EXIT_ERROR, 'required flag(s) "data-dir" not set')
+    require(invocation, "data-dir")
     data = DataDir(Path(directory))
     timeout_s = invocation.values.integer("timeout") / NS_PER_S
     try:
@@ -120,49 +115,20 @@ def _failed(directory: str, reason: str) -> ExitError:
 def rewrite_backend(data: DataDir, timeout_s: float) -> None:
     """Rewrite our backend without holes. Raises OSError, BackendError, DataDirLocked."""
     data.backend.stat()  # LmdbBackend would make a missing one
-    _until(timeout_s, data.lock)
-    backend = LmdbBackend(data.backend)
-    try:
-        job = backend.defragment()
-        assert job is not None, "a batch in flight in a backend just opened"
-        error = job.run()
-        backend.defragmented(job)
-        if error is not None:
-            raise error
-    finally:
-        backend.close()
-        data.unlock()
+    with member_locked(data, timeout_s):
+        backend = LmdbBackend(data.backend)
+        try:
+            job = backend.defragment()
+            assert job is not None, "a batch in flight in a backend just opened"
+            error = job.run()
+            backend.defragmented(job)
+            if error is not None:
+                raise error
+        finally:
+            backend.close()
 
 
 def rewrite_bbolt(path: Path, timeout_s: float) -> None:
     """Rewrite a Go member's backend without holes. Raises OSError, BboltError, DataDirLocked."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        _until(timeout_s, lambda: _lock(fd, path))
-        copy = path.with_name("db.tmp.etcdutl")
-        with Database(path) as database:
-            sources = [Source(bucket.name, bucket.scan) for bucket in database.buckets()]
-            write_database(copy, Image(sources))
-        copy.rename(path)
-    finally:
-        os.close(fd)
-
-
-def _lock(fd: int, path: Path) -> None:
-    """As bbolt does, so that a Go etcd is noticed."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise DataDirLocked(f"{path} is used by another process") from None
-
-
-def _until(timeout_s: float, lock: Callable[[], None]) -> None:
-    """Try to lock for this long; 0: as long as it takes."""
-    end = time.monotonic() + timeout_s if timeout_s else float("inf")
-    while True:
-        try:
-            return lock()
-        except DataDirLocked:
-            if time.monotonic() + _POLL_S > end:
-                raise
-            time.sleep(_POLL_S)
+    with bbolt_locked(path, timeout_s), Database(path) as database:
+        rewriting.rewrite_bbolt(path, database, rewriting.NOTHING)
