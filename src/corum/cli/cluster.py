@@ -42,7 +42,7 @@ LOOK_EVERY_S: Final = 0.2
     "-d",
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("corum.cluster"),
+    default=Path("cluster.etcd"),
     show_default=True,
     help="data, logs and the control socket; a cluster that is there goes on",
 )

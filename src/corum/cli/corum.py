@@ -42,3 +42,7 @@ def main() -> int:
     """Run the command line of this process; the exit status."""
     program(prog_name="corum")
     return 0
+
+
+if __name__ == "__main__":
+    main()

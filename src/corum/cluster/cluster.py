@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from corum.cluster.network import Network
+from corum.cluster.owners import can_tell
 from corum.cluster.process import ClusterError, Json, LocalMember, free_listener, own_etcd, port_of
 
 READY_TIMEOUT_S: Final = 60.0
@@ -166,11 +167,12 @@ class LocalCluster:
 
     def start(self, *names: str, wait: bool = True) -> None:
         """Start those that do not run, and wait until they serve, unless told not to."""
-        for member in self._named(names):
+        chosen = self._named(names)
+        for member in chosen:
             if not member.is_running:
                 member.spawn()
         if wait:
-            self.wait_ready(*names)
+            self.wait_ready(*[member.name for member in chosen])
 
     def stop(self, *names: str) -> None:
         """SIGTERM to all of them, then wait: in good order, a leader hands over."""
@@ -301,6 +303,8 @@ class LocalCluster:
     def _wires(self) -> Network:
         if self._network is None:
             raise ClusterError("members talk directly (relayed=False): nothing can be cut")
+        if not can_tell():
+            raise ClusterError("nothing can be cut here: it takes Linux's /proc to tell who calls")
         return self._network
 
     # ---- who belongs to it

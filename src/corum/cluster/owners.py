@@ -8,9 +8,15 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
+TABLE: Final = "/proc/net/tcp"
 Address = tuple[str, int]
 GONE: Final = 0
 """No process: the socket is closed already, and whose it was cannot be told any more."""
+
+
+def can_tell() -> bool:
+    """Does this system have what `owner` asks?"""
+    return os.path.exists(TABLE)
 
 
 def owner(near: Address, far: Address, pids: Iterable[int]) -> int | None:
@@ -30,7 +36,7 @@ def _inode(near: Address, far: Address) -> int | None:
     """0 for a closed one, None without a table."""
     ends = [_as_the_kernel_writes(near), _as_the_kernel_writes(far)]
     try:
-        with open("/proc/net/tcp", encoding="ascii") as table:
+        with open(TABLE, encoding="ascii") as table:
             for line in table:
                 words = line.split()
                 if words[1:3] == ends:
