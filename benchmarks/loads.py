@@ -43,6 +43,7 @@ class Scene:
     flags: tuple[str, ...] = field(default=())
     slow: bool = False  # left out of the quick mode
     rounds_max: int = 99
+    older: bool = False  # the newest Go etcd has it no more
 
 
 def at_least(bound: float, figure: str = "rate", against: str | None = NEWEST) -> Goal:
@@ -70,6 +71,18 @@ def _put(
 
 def _read(name: str, title: str, words: str, goal: float, newer: bool = False) -> Load:
     return Load(name, title, words, goals=(at_least(goal),), quick="-keys 20000", newer=newer)
+
+
+_V2_WRITE = (at_least(1.3, against=OLD),)
+
+
+def _v2(name: str, title: str, words: str, goals: tuple[Goal, ...], quick: str = "") -> Load:
+    return Load(f"v2-{name}", f"v2 API: {title}", words, goals=goals, quick=quick)
+
+
+def _v2_reads(name: str, title: str, goal: float) -> Load:
+    words = f"-load v2-{name} -keys 20000"
+    return _v2(name, title, words, (at_least(goal, against=OLD),), "-keys 2000")
 
 
 SCENES: tuple[Scene, ...] = (
@@ -206,6 +219,26 @@ SCENES: tuple[Scene, ...] = (
             ),
         ),
         flags=_BIG,
+    ),
+    Scene(
+        "v2",
+        (
+            _v2("set", "set, 100 clients", "-load v2-set", _V2_WRITE),
+            _v2_reads("get", "get, 100 clients", 1.5),
+            _v2_reads("qget", "quorum get, 100 clients", 1.3),
+            _v2("cas", "compare and swap, 100 clients", "-load v2-cas", _V2_WRITE),
+            _v2(
+                "wait", "1,000 waits woken by one set (wake-ups/s)",
+                "-load v2-wait -watchers 1000 -total 20", (at_least(1.0, against=OLD),), "-total 5",
+            ),
+            Load(
+                "v2-expire", "v2 API: 100,000 keys with TTL, the latest to go",
+                "-load v2-expire -keys 100000 -limit 60", main="max_us",
+                goals=(at_most(1_000_000, "max_us", None),), quick="-keys 20000 -limit 15",
+            ),
+        ),
+        flags=("--enable-v2",),
+        older=True,
     ),
     *[
         Scene(

@@ -99,7 +99,7 @@ def run(options: argparse.Namespace, results: Results) -> None:
         for scene in scenes:
             for program in order:
                 done += 1
-                if number >= scene.rounds_max:
+                if number >= scene.rounds_max or (scene.older and program.name == "go-newest"):
                     continue
                 for load, figures in play(scene, program, options.folder, options.quick):
                     say(done, total, program.name, load, figures)

@@ -73,6 +73,12 @@ var loads = map[string]loadFunc{
 	"lease-keepalive": runLeaseKeepAlive,
 	"stall-range":     runStallRange,
 	"stall-compact":   runStallCompact,
+	"v2-set":          runV2Set,
+	"v2-get":          runV2Get,
+	"v2-qget":         runV2QuorumGet,
+	"v2-cas":          runV2CAS,
+	"v2-wait":         runV2Wait,
+	"v2-expire":       runV2Expire,
 }
 
 func parse() *settings {
