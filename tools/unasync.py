@@ -53,7 +53,7 @@ def formatted(source: str) -> str:
 
 
 def _sorted_names(line: re.Match[str]) -> str:
-    names = [name for name in line[2].split(", ") if name != "Awaitable"]
+    names = {name for name in line[2].split(", ") if name != "Awaitable"}
     return line[1] + ", ".join(sorted(names)) if names else ""
 
 

@@ -41,6 +41,15 @@ class Balancer:
         if index == self._current:
             self._current = (index + 1) % len(self._failures)
 
+    def prefer(self, index: int) -> None:
+        """Go there first from now on."""
+        self._current = index
+
+    def grow(self) -> None:
+        """There is one more endpoint, behind the others."""
+        self._failures.append(0)
+        self._rest_until_ns.append(0)
+
     def succeeded(self, index: int) -> None:
         self._failures[index] = 0
         self._rest_until_ns[index] = 0

@@ -6,9 +6,11 @@ whose fate is unknown is reported to the caller, never sent again (see `retry`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from google.protobuf.message import Message
 
     from corum.pb import rpc
@@ -21,18 +23,22 @@ else:
 class Method(Generic[T]):
     """One RPC. `response` is the name of a message in `corum.pb.rpc`, loaded when first needed."""
 
-    __slots__ = ("path", "repeatable", "response")
+    __slots__ = ("_parse", "path", "repeatable", "response")
 
     def __init__(self, path: str, response: str, *, repeatable: bool) -> None:
         self.path = f"/etcdserverpb.{path}"
         self.response = response
         self.repeatable = repeatable
+        self._parse: Callable[[bytes], T] | None = None
 
     def decode(self, data: bytes) -> T:
         """The response message in `data`."""
-        from corum.pb import rpc
+        if self._parse is None:
+            from corum.pb import rpc
 
-        return cast("T", getattr(rpc, self.response).FromString(data))
+            self._parse = getattr(rpc, self.response).FromString
+        assert self._parse is not None
+        return self._parse(data)
 
 
 RANGE: Method[rpc.RangeResponse] = Method("KV/Range", "RangeResponse", repeatable=True)

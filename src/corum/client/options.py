@@ -38,11 +38,14 @@ class Options:
     """Everything a session needs to know. Times are seconds.
 
     timeout_s: how long a call may take in all, with every retry; None: for ever.
+    keepalive_s: ping a silent connection that often, and give it up when there is no answer within
+        `keepalive_timeout_s`; 0: never. etcd refuses clients below 5 s.
+    prefer_leader: of several endpoints use the leader's; asked for at the start and after failures.
     """
 
     __slots__ = (
         "dial_timeout_s", "endpoints", "keepalive_s", "keepalive_timeout_s", "password",
-        "recv_max_bytes", "timeout_s", "tls", "token", "user",
+        "prefer_leader", "recv_max_bytes", "timeout_s", "tls", "token", "user",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +61,7 @@ class Options:
         keepalive_s: float = 0,
         keepalive_timeout_s: float = 6,
         recv_max_bytes: int = RECV_MAX_BYTES,
+        prefer_leader: bool = False,
     ) -> None:
         given = endpoints.split(",") if isinstance(endpoints, str) else endpoints
         self.endpoints = tuple(e.strip() for e in given if e.strip())
@@ -72,6 +76,7 @@ class Options:
         self.keepalive_s = keepalive_s
         self.keepalive_timeout_s = keepalive_timeout_s
         self.recv_max_bytes = recv_max_bytes
+        self.prefer_leader = prefer_leader
 
 
 def target(endpoint: str, *, tls: bool) -> str:

@@ -12,9 +12,10 @@ Conditions are written with Python's operators:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from corum.pb import rpc
+from corum.pb.wire import int_field, varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,6 +53,41 @@ def key_range(
     if from_key:
         return begin or b"\0", NO_END
     return begin, b"" if end is None else to_bytes(end)
+
+
+class RangeOptions(TypedDict, total=False):
+    """What a range can be asked for besides its keys; see `range_request`."""
+
+    prefix: bool
+    from_key: bool
+    limit: int
+    revision: int
+    order: Order
+    sort_by: SortBy
+    serializable: bool
+    keys_only: bool
+    count_only: bool
+    min_mod_revision: int
+    max_mod_revision: int
+    min_create_revision: int
+    max_create_revision: int
+
+
+class PutOptions(TypedDict, total=False):
+    """See `put_request`."""
+
+    lease: int
+    prev_kv: bool
+    ignore_value: bool
+    ignore_lease: bool
+
+
+class DeleteOptions(TypedDict, total=False):
+    """See `delete_request`."""
+
+    prefix: bool
+    from_key: bool
+    prev_kv: bool
 
 
 class Operation:
@@ -131,17 +167,51 @@ def delete_request(
     return rpc.DeleteRangeRequest(key=begin, range_end=stop, prev_kv=prev_kv)
 
 
-def get(key: Bytes, end: Bytes | None = None, **options: Any) -> Operation:
+# The two commonest requests, encoded by hand: 0.8 µs where message and serialization take 4.
+
+
+def one_key_bytes(key: Bytes, revision: int, *, serializable: bool) -> bytes:
+    """An encoded RangeRequest for one key."""
+    if isinstance(key, str):
+        key = key.encode()
+    data = b"\n" + varint(len(key)) + key
+    if revision:
+        data += int_field(4, revision)
+    return data + b"\x38\x01" if serializable else data
+
+
+def put_bytes(
+    key: Bytes,
+    value: Bytes,
+    *,
+    lease: int = 0,
+    prev_kv: bool = False,
+    ignore_value: bool = False,
+    ignore_lease: bool = False,
+) -> bytes:
+    """An encoded PutRequest."""
+    if isinstance(key, str):
+        key = key.encode()
+    if isinstance(value, str):
+        value = value.encode()
+    data = b"\n" + varint(len(key)) + key + b"\x12" + varint(len(value)) + value
+    if lease or prev_kv or ignore_value or ignore_lease:
+        data += int_field(3, lease) + int_field(4, prev_kv)
+        data += int_field(5, ignore_value) + int_field(6, ignore_lease)
+    return data
+
+
+def get(key: Bytes, end: Bytes | None = None, **options: Unpack[RangeOptions]) -> Operation:
     """A read in a transaction; options as of `range_request`."""
     return Operation(rpc.RequestOp(request_range=range_request(key, end, **options)))
 
 
-def put(key: Bytes, value: Bytes = b"", **options: Any) -> Operation:
+def put(key: Bytes, value: Bytes = b"", **options: Unpack[PutOptions]) -> Operation:
     """A write in a transaction; options as of `put_request`."""
     return Operation(rpc.RequestOp(request_put=put_request(key, value, **options)))
 
 
-def delete(key: Bytes, end: Bytes | None = None, **options: Any) -> Operation:
+def delete(key: Bytes, end: Bytes | None = None, **options: Unpack[DeleteOptions]) -> Operation:
     """A deletion in a transaction; options as of `delete_request`."""
     return Operation(rpc.RequestOp(request_delete_range=delete_request(key, end, **options)))
 

@@ -1,23 +1,27 @@
 """What calls give back: plain values with etcd's names. Pure.
 
-Keys and values are bytes, as etcd stores them; `text` decodes for those who store text.
+Keys and values are bytes, as etcd stores them; `text` decodes for those who store text. What comes
+by the thousand (`KeyValue`, `Event`) is a named tuple, made from its message without a step of
+Python in between: 0.5 µs a key, a third of what a dataclass takes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import repeat
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from corum.values import value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from corum.pb import kv as kvpb
     from corum.pb import rpc
 
 
-@value
-class Header:
+class Header(NamedTuple):
     """Who answered, and the store's revision then (0 where etcd gives none)."""
 
     cluster_id: int
@@ -26,8 +30,7 @@ class Header:
     raft_term: int
 
 
-@value
-class KeyValue:
+class KeyValue(NamedTuple):
     """A key as it was at some revision. `version` counts its changes since it was created."""
 
     key: bytes
@@ -62,12 +65,33 @@ class RangeResult:
         return bool(self.kvs)
 
 
-@value
 class PutResult:
-    """`previous` only if asked for, and if there was one."""
+    """`previous` only if asked for, and if there was one. Decoded when it is looked at."""
 
-    header: Header
-    previous: KeyValue | None
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: bytes | rpc.PutResponse) -> None:
+        self._answer = answer
+
+    @property
+    def header(self) -> Header:
+        return header(self._message().header)
+
+    @property
+    def previous(self) -> KeyValue | None:
+        message = self._message()
+        return key_value(message.prev_kv) if message.HasField("prev_kv") else None
+
+    def __repr__(self) -> str:
+        return f"PutResult(header={self.header}, previous={self.previous})"
+
+    def _message(self) -> rpc.PutResponse:
+        answer = self._answer
+        if isinstance(answer, bytes):
+            from corum.pb import rpc
+
+            answer = self._answer = rpc.PutResponse.FromString(answer)
+        return answer
 
 
 @value
@@ -91,8 +115,7 @@ class TxnResult:
         return self.succeeded
 
 
-@value
-class Event:
+class Event(NamedTuple):
     """One change of a key. Of a deletion, `kv` holds the key and the revision only."""
 
     deleted: bool
@@ -145,33 +168,33 @@ class Status:
     is_learner: bool
 
 
+_header_fields = attrgetter("cluster_id", "member_id", "revision", "raft_term")
+_pair_fields = attrgetter("key", "value", "create_revision", "mod_revision", "version", "lease")
+# A named tuple's own constructor is Python; this one is not.
+_new = cast("Callable[..., object]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
+_new_pair = cast("Callable[[tuple[object, ...]], KeyValue]", partial(_new, KeyValue))
+_new_event = cast("Callable[[tuple[object, ...]], Event]", partial(_new, Event))
+
+
 def header(message: rpc.ResponseHeader) -> Header:
-    return Header(message.cluster_id, message.member_id, message.revision, message.raft_term)
+    return Header(*_header_fields(message))
 
 
 def key_value(message: kvpb.KeyValue) -> KeyValue:
-    return KeyValue(
-        message.key,
-        message.value,
-        message.create_revision,
-        message.mod_revision,
-        message.version,
-        message.lease,
-    )
+    return _new_pair(_pair_fields(message))
+
+
+def key_values(messages: Iterable[kvpb.KeyValue]) -> tuple[KeyValue, ...]:
+    """As `key_value`, for many."""
+    return tuple(map(_new_pair, map(_pair_fields, messages)))
 
 
 def range_result(message: rpc.RangeResponse) -> RangeResult:
-    pairs = tuple(key_value(pair) for pair in message.kvs)
-    return RangeResult(header(message.header), pairs, message.more, message.count)
-
-
-def put_result(message: rpc.PutResponse) -> PutResult:
-    previous = key_value(message.prev_kv) if message.HasField("prev_kv") else None
-    return PutResult(header(message.header), previous)
+    return RangeResult(header(message.header), key_values(message.kvs), message.more, message.count)
 
 
 def delete_result(message: rpc.DeleteRangeResponse) -> DeleteResult:
-    previous = tuple(key_value(pair) for pair in message.prev_kvs)
+    previous = key_values(message.prev_kvs)
     return DeleteResult(header(message.header), message.deleted, previous)
 
 
@@ -185,16 +208,28 @@ def _op_result(item: rpc.ResponseOp) -> RangeResult | PutResult | DeleteResult |
         case "response_range":
             return range_result(item.response_range)
         case "response_put":
-            return put_result(item.response_put)
+            return PutResult(item.response_put)
         case "response_delete_range":
             return delete_result(item.response_delete_range)
         case _:
             return txn_result(item.response_txn)
 
 
-def event(message: kvpb.Event) -> Event:
-    previous = key_value(message.prev_kv) if message.HasField("prev_kv") else None
-    return Event(message.type == 1, key_value(message.kv), previous)
+_DELETE = 1
+_type = attrgetter("type")
+_kv = attrgetter("kv")
+
+
+def events(messages: Sequence[kvpb.Event], *, with_previous: bool) -> list[Event]:
+    """All events of a response. with_previous: the watch has asked for `prev_kv`."""
+    deleted = [kind == _DELETE for kind in map(_type, messages)]
+    pairs = map(_new_pair, map(_pair_fields, map(_kv, messages)))
+    before = [_previous(message) for message in messages] if with_previous else repeat(None)
+    return list(map(_new_event, zip(deleted, pairs, before, strict=False)))
+
+
+def _previous(message: kvpb.Event) -> KeyValue | None:
+    return key_value(message.prev_kv) if message.HasField("prev_kv") else None
 
 
 def member(message: rpc.Member) -> Member:

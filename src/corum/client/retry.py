@@ -21,6 +21,7 @@ _NEVER_SENT = (
 _STALE_TOKEN = "etcdserver: revision of auth store is old"
 _INVALID_TOKEN = "etcdserver: invalid auth token"
 _NO_USER = "etcdserver: user name is empty"
+_DENIED = "etcdserver: permission denied"
 
 
 def never_sent(code: int, text: str) -> bool:
@@ -41,3 +42,11 @@ def decide(code: int, text: str, *, repeatable: bool, renewable: bool) -> int:
         if text in (_STALE_TOKEN, _NO_USER):
             return NEW_TOKEN
     return FAIL
+
+
+def may_need_token(text: str) -> bool:
+    """Whether a watch that was refused with `text` may be granted with a new token.
+
+    Servers up to 3.5 say "permission denied" also of a token that has expired.
+    """
+    return text in (_INVALID_TOKEN, _STALE_TOKEN, _NO_USER, _DENIED)

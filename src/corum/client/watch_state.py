@@ -27,6 +27,11 @@ class WatchState:
         self.created = False
 
     @property
+    def with_previous(self) -> bool:
+        """Whether its events tell what was before."""
+        return self._first.prev_kv
+
+    @property
     def next_revision(self) -> int:
         """The oldest revision not yet handed out; 0 before the server has said where it starts."""
         return self._next
@@ -61,7 +66,7 @@ class WatchState:
         self._pieces = None
         if response.events:
             self._next = max(self._next, response.events[-1].kv.mod_revision + 1)
-        else:
+        elif response.watch_id >= 0:  # an answer for all of a stream may overtake events of one
             self._next = max(self._next, response.header.revision + 1)
         return response
 

@@ -15,7 +15,7 @@ from corum.cli.command import EXIT_BAD_CONNECTION, EXIT_ERROR, ExitError, bad_ar
 from corum.cli.etcdctl.printers import Printer
 from corum.cli.gotext import GoSyntaxError, parse_int, parse_uint
 from corum.client.errors import ClientError
-from corum.client.options import DEFAULT, Options, Tls
+from corum.client.options import DEFAULT, RECV_MAX_BYTES, Options, Tls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +101,7 @@ class Context:
                 dial_timeout_s=values.integer("dial-timeout") / NS_PER_S,
                 keepalive_s=values.integer("keepalive-time") / NS_PER_S,
                 keepalive_timeout_s=values.integer("keepalive-timeout") / NS_PER_S,
-                **({"recv_max_bytes": n} if (n := values.integer("max-recv-bytes")) else {}),
+                recv_max_bytes=values.integer("max-recv-bytes") or RECV_MAX_BYTES,
             )
         except ValueError as error:
             raise bad_arguments(str(error)) from None

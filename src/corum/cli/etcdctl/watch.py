@@ -171,7 +171,7 @@ def _interactive(context: Context) -> None:
                 follow = (context, watching, made[1], ended)
                 Thread(target=_line_thread, args=follow, daemon=True).start()
             case ["progress"]:
-                for watching in running:
+                for watching in running[:1]:  # one stream carries them all
                     watching.request_progress()
             case _:
                 _complain(f"Invalid command {line} (only support watch)")

@@ -7,7 +7,7 @@ the whole call with its retries (default: the client's own; None: for ever).
 from __future__ import annotations
 
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal, Unpack
 
 from corum.client import methods, requests, results
 from corum.client._async.leases import AsyncLease
@@ -15,16 +15,24 @@ from corum.client._async.runtime import RpcError
 from corum.client._async.session import Session
 from corum.client._async.users import AsyncUsers
 from corum.client._async.watching import Watching
-from corum.client.errors import from_status
+from corum.client.errors import DEADLINE_EXCEEDED, DEADLINE_TEXT, from_status
 from corum.client.lease_clock import NS_PER_S
-from corum.client.options import DEFAULT, DEFAULT_ENDPOINT, TIMEOUT_S, Options, Tls
+from corum.client.options import (
+    DEFAULT,
+    DEFAULT_ENDPOINT,
+    DIAL_TIMEOUT_S,
+    TIMEOUT_S,
+    Options,
+    Tls,
+)
 from corum.client.watch_state import WatchState
+from corum.errors import NOT_LEADER
 from corum.pb import rpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
-    from corum.client.requests import Bytes, Condition, Operation
+    from corum.client.requests import Bytes, Condition, Operation, RangeOptions
     from corum.client.results import (
         DeleteResult,
         Event,
@@ -38,13 +46,24 @@ if TYPE_CHECKING:
     )
 
 SCAN_KEYS = 1_000  # in one page
+KEEPALIVE_S = 10.0  # a silent connection is found dead within it and six seconds more
+
+
+DowngradeAction = Literal["validate", "enable", "cancel"]
+DOWNGRADE_ACTIONS = {"validate": 0, "enable": 1, "cancel": 2}
 
 
 class AsyncClient:
     """A cluster to call. Close it, or use it as a context manager.
 
     endpoints: "host:port" or URLs, as a list or separated by commas; when one fails, the next
-    one is used. user and password: fetch a token, and a new one when it is refused.
+    one is used. user and password: fetch a token, and a new one when it is refused; or a `token`
+    that was issued elsewhere (a JWT). tls: for endpoints that say "https://" or nothing.
+    keepalive_s, prefer_leader: see `Options`.
+
+    A call that failed is repeated by itself only where that cannot do anything twice: reads, and
+    writes that certainly were not sent. Any other write is reported as `Unavailable` or
+    `DeadlineExceeded`; it may or may not have taken place.
     """
 
     def __init__(
@@ -53,11 +72,23 @@ class AsyncClient:
         *,
         user: str | None = None,
         password: str | None = None,
+        token: str | None = None,
         tls: Tls | None = None,
         timeout_s: float | None = TIMEOUT_S,
+        dial_timeout_s: float = DIAL_TIMEOUT_S,
+        keepalive_s: float = KEEPALIVE_S,
+        prefer_leader: bool = False,
     ) -> None:
         self._options = Options(
-            endpoints, user=user, password=password, tls=tls, timeout_s=timeout_s
+            endpoints,
+            user=user,
+            password=password,
+            token=token,
+            tls=tls,
+            timeout_s=timeout_s,
+            dial_timeout_s=dial_timeout_s,
+            keepalive_s=keepalive_s,
+            prefer_leader=prefer_leader,
         )
         self.session = Session(self._options)
         self.auth = AsyncUsers(self.session)
@@ -72,6 +103,10 @@ class AsyncClient:
         """End every call, watch and renewal."""
         await self.session.aclose()
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return self.session.endpoints
+
     # Keys ------------------------------------------------------------------------------------
 
     async def get(
@@ -83,10 +118,10 @@ class AsyncClient:
         timeout_s: float | None = DEFAULT,
     ) -> KeyValue | None:
         """One key, None when there is none. serializable: from this member, perhaps stale."""
-        found = await self.range(
-            key, revision=revision, serializable=serializable, timeout_s=timeout_s
-        )
-        return found.kvs[0] if found.kvs else None
+        request = requests.one_key_bytes(key, revision, serializable=serializable)
+        answer = await self.session.call_bytes(methods.RANGE, request, timeout_s)
+        pairs = methods.RANGE.decode(answer).kvs
+        return results.key_value(pairs[0]) if pairs else None
 
     async def range(
         self,
@@ -94,27 +129,40 @@ class AsyncClient:
         end: Bytes | None = None,
         *,
         timeout_s: float | None = DEFAULT,
-        **options: Any,
+        **options: Unpack[RangeOptions],
     ) -> RangeResult:
         """[key, end), or with `prefix` / `from_key`; options as of `requests.range_request`."""
-        request = requests.range_request(key, end, **options)
-        return results.range_result(
-            await self.session.call(methods.RANGE, request, timeout_s=timeout_s)
-        )
+        request = requests.range_request(key, end, **options).SerializeToString()
+        answer = await self.session.call_bytes(methods.RANGE, request, timeout_s)
+        return results.range_result(methods.RANGE.decode(answer))
 
     async def scan(
-        self, key: Bytes, end: Bytes | None = None, *, page: int = SCAN_KEYS, **options: Any
+        self,
+        key: Bytes,
+        end: Bytes | None = None,
+        *,
+        page: int = SCAN_KEYS,
+        timeout_s: float | None = DEFAULT,
+        **options: Unpack[RangeOptions],
     ) -> AsyncIterator[KeyValue]:
-        """All keys of a range of any size, read in pages, all as of one revision."""
+        """All keys of a range of any size, in their order, all as of one revision.
+
+        Read in pages of `page` keys, the next one when it is asked for; timeout_s: for each.
+        `limit` is for all pages together; `order` and `sort_by` would need all keys at once.
+        """
+        if options.get("sort_by", "key") != "key" or options.get("order") == "descend":
+            raise ValueError("a scan goes by keys, upwards")
         request = requests.range_request(key, end, **options)
-        request.limit = page
-        while True:
-            response = await self.session.call(methods.RANGE, request)
+        left = request.limit or 1 << 62
+        while left > 0:
+            request.limit = min(page, left)
+            response = await self.session.call(methods.RANGE, request, timeout_s=timeout_s)
             request.revision = request.revision or response.header.revision
             for pair in response.kvs:
                 yield results.key_value(pair)
             if not response.more:
                 return
+            left -= len(response.kvs)
             request.key = response.kvs[-1].key + b"\0"
 
     async def put(
@@ -129,7 +177,7 @@ class AsyncClient:
         timeout_s: float | None = DEFAULT,
     ) -> PutResult:
         """Store a value; ignore_value / ignore_lease keep what the key has."""
-        request = requests.put_request(
+        request = requests.put_bytes(
             key,
             value,
             lease=lease.lease_id if isinstance(lease, AsyncLease) else lease,
@@ -137,9 +185,7 @@ class AsyncClient:
             ignore_value=ignore_value,
             ignore_lease=ignore_lease,
         )
-        return results.put_result(
-            await self.session.call(methods.PUT, request, timeout_s=timeout_s)
-        )
+        return results.PutResult(await self.session.call_bytes(methods.PUT, request, timeout_s))
 
     async def delete(
         self,
@@ -189,8 +235,13 @@ class AsyncClient:
         prev_kv: bool = False,
         puts: bool = True,
         deletes: bool = True,
+        progress: bool = False,
     ) -> AsyncWatch:
-        """Changes from `revision` on (0: from now on), for ever; see `AsyncWatch`."""
+        """Changes from `revision` on (0: from when the watch begins), for ever; see `AsyncWatch`.
+
+        prev_kv: events tell what was before. progress: the server tells every ten minutes how far
+        a quiet watch is, so that it need not begin long ago after a break.
+        """
         begin, stop = requests.key_range(key, end, prefix=prefix, from_key=from_key)
         filters = [f for f, wanted in ((0, puts), (1, deletes)) if not wanted]
         request = rpc.WatchCreateRequest(
@@ -199,8 +250,8 @@ class AsyncClient:
             start_revision=revision,
             prev_kv=prev_kv,
             filters=filters,
-            fragment=True,
-        )
+            progress_notify=progress,
+        )  # without `fragment`: Go's servers take quadratic time over large answers then
         return AsyncWatch(self.session, WatchState(request))
 
     # Leases ----------------------------------------------------------------------------------
@@ -263,9 +314,23 @@ class AsyncClient:
         await self.session.call(methods.MEMBER_PROMOTE, request, timeout_s=timeout_s)
 
     async def move_leader(self, member_id: int, *, timeout_s: float | None = DEFAULT) -> None:
-        """Make another member the leader; only the present leader can."""
+        """Make another member the leader.
+
+        Only the present leader can; it is looked for among the endpoints if need be.
+        """
         request = rpc.MoveLeaderRequest(targetID=member_id)
-        await self.session.call(methods.MOVE_LEADER, request, timeout_s=timeout_s)
+        try:
+            await self.session.call(methods.MOVE_LEADER, request, timeout_s=timeout_s)
+        except NOT_LEADER:
+            if not await self.session.find_leader():
+                raise
+            await self.session.call(methods.MOVE_LEADER, request, timeout_s=timeout_s)
+
+    async def sync_endpoints(self, *, timeout_s: float | None = DEFAULT) -> tuple[str, ...]:
+        """Learn all members' client URLs, as further endpoints; all that are known now."""
+        for member in await self.members(timeout_s=timeout_s):
+            self.session.add_endpoints(member.client_urls)
+        return self.session.endpoints
 
     # Maintenance -----------------------------------------------------------------------------
 
@@ -283,6 +348,17 @@ class AsyncClient:
         """Give free space of the member's database back; it does not serve meanwhile."""
         request = rpc.DefragmentRequest()
         await self.session.call(methods.DEFRAGMENT, request, timeout_s=timeout_s)
+
+    async def hash(self, *, timeout_s: float | None = DEFAULT) -> int:
+        """Hash of the member's whole database; of use only in comparison with itself."""
+        return (await self.session.call(methods.HASH, rpc.HashRequest(), timeout_s=timeout_s)).hash
+
+    async def downgrade(
+        self, action: DowngradeAction, version: str = "", *, timeout_s: float | None = DEFAULT
+    ) -> str:
+        """Validate, enable (both to `version`, "3.5") or cancel; the cluster's version."""
+        request = rpc.DowngradeRequest(action=DOWNGRADE_ACTIONS[action], version=version)
+        return (await self.session.call(methods.DOWNGRADE, request, timeout_s=timeout_s)).version
 
     async def alarms(self, *, timeout_s: float | None = DEFAULT) -> list[tuple[int, str]]:
         """(member id, "NOSPACE" or "CORRUPT") of every alarm that is on."""
@@ -310,29 +386,38 @@ class AsyncClient:
                 size += out.write(methods.SNAPSHOT.decode(data).blob)
         except RpcError as error:
             raise from_status(error.code, error.text) from None
+        except TimeoutError:
+            raise from_status(DEADLINE_EXCEEDED, DEADLINE_TEXT) from None
         finally:
-            stream.cancel()
+            await self.session.end_download(stream)
         return size
 
 
 class AsyncWatch:
     """An iterator of events that goes on over broken connections without loss or repetition.
 
-    Raises Compacted when the revision it needs is gone, WatchCanceled when the server ends it.
-    Close it, or use it as a context manager.
+    It begins with its first use; as a context manager at once, so that a change made inside is
+    seen. Raises Compacted when the revision it needs is gone, WatchCanceled when the server ends
+    it. All watches of a client share one stream. Close it, or use it as a context manager.
     """
 
     def __init__(self, session: Session, state: WatchState) -> None:
         self._state = state
+        self._session = session
         self._watching = Watching(session, state)
-        self._events: list[Event] = []
+        self._events: Iterator[Event] = iter(())
 
     @property
     def next_revision(self) -> int:
-        """Where another watch would have to begin to see what this one has not seen."""
+        """Where another watch would have to begin to see what this one has not been sent."""
         return self._state.next_revision
 
     async def __aenter__(self) -> AsyncWatch:
+        try:
+            await self._watching.open(self._session.options.timeout_s)
+        except TimeoutError:
+            await self.aclose()
+            raise from_status(DEADLINE_EXCEEDED, DEADLINE_TEXT) from None
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -345,10 +430,13 @@ class AsyncWatch:
         return self
 
     async def __anext__(self) -> Event:
-        while not self._events:
-            response = await self._watching.__anext__()
-            self._events = [results.event(event) for event in reversed(response.events)]
-        return self._events.pop()
+        while True:
+            for event in self._events:
+                return event
+            response = await self._watching.receive()
+            if response is None:
+                raise StopAsyncIteration
+            self._take(response)
 
     async def receive(self, timeout_s: float | None = None) -> tuple[Event, ...]:
         """The next events, whole revisions of them, or what `next` has left over of such.
@@ -357,11 +445,15 @@ class AsyncWatch:
         seconds (None: wait for ever); the watch goes on.
         """
         end_ns = None if timeout_s is None else monotonic_ns() + int(timeout_s * NS_PER_S)
-        while not self._events:
+        while not (events := tuple(self._events)):
             left_s = None if end_ns is None else max(end_ns - monotonic_ns(), 0) / NS_PER_S
             response = await self._watching.receive(left_s)
             if response is None:
                 return ()
-            self._events = [results.event(event) for event in reversed(response.events)]
-        events, self._events = tuple(reversed(self._events)), []
+            self._take(response)
         return events
+
+    def _take(self, response: rpc.WatchResponse) -> None:
+        self._events = iter(
+            results.events(response.events, with_previous=self._state.with_previous)
+        )

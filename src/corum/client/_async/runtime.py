@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from asyncio import Lock, sleep
 from collections import deque
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import nullcontext as Guard
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 from corum._transport import (
     RESPONSE,
@@ -28,8 +29,21 @@ if TYPE_CHECKING:
 
     from corum.client.options import Options
 
-__all__ = ["Background", "Channel", "Lock", "Network", "RpcError", "Stream", "Work", "sleep"]
+__all__ = [
+    "Background",
+    "Channel",
+    "Guard",
+    "Lock",
+    "Mailbox",
+    "Network",
+    "RpcError",
+    "Sink",
+    "Stream",
+    "Work",
+    "sleep",
+]  # Guard: what few steps without an await need in the other colour, nothing here
 
+T = TypeVar("T")
 Work: TypeAlias = "Callable[[], Awaitable[None]]"  # what a background can be given to run
 
 PENDING_BYTES_MAX = 64 * 1024 * 1024  # of one stream that is not read; then it is broken off
@@ -102,12 +116,19 @@ class Network:
                 self._transport.cancel(call)
 
     async def stream(
-        self, channel: Channel, path: str, metadata: Sequence[tuple[str, str]]
+        self,
+        channel: Channel,
+        path: str,
+        metadata: Sequence[tuple[str, str]],
+        sink: Sink | None = None,
     ) -> Stream:
-        """A new stream of any kind; failures to connect show when it is read."""
+        """A new stream of any kind; failures to connect show when it is read.
+
+        sink: who gets its messages and its end instead of `receive`.
+        """
         self._attach()
         call = channel.start_stream(path, metadata)
-        stream = self._streams[call] = Stream(self, self._transport, call)
+        stream = self._streams[call] = Stream(self, self._transport, call, sink)
         return stream
 
     async def aclose(self) -> None:
@@ -194,26 +215,65 @@ class Network:
             stream.ended(RpcError(14, TOO_SLOW_TEXT))
 
 
+class Mailbox(Generic[T]):
+    """A queue that one task reads."""
+
+    __slots__ = ("_items", "_waiter")
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put(self, item: T) -> None:
+        self._items.append(item)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def get(self, timeout_s: float | None = None) -> T:
+        """The oldest item. Raises TimeoutError. Who is cancelled here has taken nothing."""
+        while not self._items:
+            self._waiter = asyncio.get_running_loop().create_future()
+            if timeout_s is None:
+                await self._waiter
+            else:
+                await asyncio.wait_for(self._waiter, timeout_s)
+        return self._items.popleft()
+
+
+class Sink(Protocol):
+    """Who hears of a stream at once, on the event loop."""
+
+    def received(self, stream: Stream, message: bytes) -> None: ...
+
+    def ended(self, stream: Stream, error: RpcError | None) -> None: ...
+
+
 class Stream:
     """One call with many messages. `index` is the endpoint it goes to. One task reads it."""
 
     __slots__ = (
-        "_call", "_end", "_ended", "_messages", "_network", "_transport", "_waiter", "index",
+        "_call", "_end", "_mailbox", "_network", "_sink", "_transport", "index", "is_over",
         "pending_bytes",
     )  # fmt: skip
 
-    def __init__(self, network: Network, transport: Transport, call: int) -> None:
+    def __init__(
+        self, network: Network, transport: Transport, call: int, sink: Sink | None
+    ) -> None:
         self._network = network
         self._transport = transport
         self._call = call
-        self._messages: deque[bytes] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._sink = sink
+        self._mailbox: Mailbox[bytes | None] = Mailbox()
         self._end: RpcError | None = None
-        self._ended = False
+        self.is_over = False
         self.index = 0
         self.pending_bytes = 0
 
     async def send(self, message: bytes) -> None:
+        self._transport.stream_send(self._call, message)
+
+    def post(self, message: bytes) -> None:
+        """As `send`, from where nothing can be awaited."""
         self._transport.stream_send(self._call, message)
 
     async def half_close(self) -> None:
@@ -221,17 +281,12 @@ class Stream:
 
     async def receive(self, timeout_s: float | None = None) -> bytes | None:
         """The next message; None at a good end. Raises RpcError, TimeoutError."""
-        while not self._messages:
-            if self._ended:
-                if self._end is not None:
-                    raise self._end
-                return None
-            self._waiter = asyncio.get_running_loop().create_future()
-            if timeout_s is None:
-                await self._waiter
-            else:
-                await asyncio.wait_for(self._waiter, timeout_s)
-        message = self._messages.popleft()
+        message = await self._mailbox.get(timeout_s)
+        if message is None:
+            self._mailbox.put(None)  # the end stays the end
+            if self._end is not None:
+                raise self._end
+            return None
         self.pending_bytes -= len(message)
         self._network.drained(self)
         return message
@@ -246,20 +301,21 @@ class Stream:
 
     def received(self, message: bytes) -> int:
         """Queue a message; bytes that now wait to be read."""
+        if self._sink is not None:
+            self._sink.received(self, message)
+            return 0
         self.pending_bytes += len(message)
-        self._messages.append(message)
-        self._wake()
+        self._mailbox.put(message)
         return self.pending_bytes
 
     def ended(self, error: RpcError | None) -> None:
-        if not self._ended:
-            self._end = error
-            self._ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self.is_over:
+            return
+        self._end = error
+        self.is_over = True
+        self._mailbox.put(None)
+        if self._sink is not None:
+            self._sink.ended(self, error)
 
 
 class Background:

@@ -1,13 +1,18 @@
-"""A watch on its own stream that opens the next one when it breaks."""
+"""One watch: an iterator of responses that goes on over broken streams.
+
+It is one of many on the stream of its session (`watches`), whose events it keeps until they are
+read. What is kept is bounded: a watch that is not read leaves the stream, and comes back, from the
+revision it has come to, when all that it kept has been read.
+"""
 
 from __future__ import annotations
 
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from corum.client import methods
-from corum.client._async.runtime import RpcError, Stream
-from corum.client.errors import from_status
+from corum.client import retry
+from corum.client._async.runtime import Mailbox
+from corum.client.errors import ClientError, WatchCanceled
 from corum.client.lease_clock import NS_PER_S
 
 if TYPE_CHECKING:
@@ -15,7 +20,7 @@ if TYPE_CHECKING:
     from corum.client.watch_state import WatchState
     from corum.pb import rpc
 
-CANCELED = 1
+KEPT_BYTES_MAX = 64 * 1024 * 1024  # not read yet, of one watch
 
 
 class Watching:
@@ -26,16 +31,27 @@ class Watching:
     """
 
     def __init__(self, session: Session, state: WatchState) -> None:
+        self.state = state
+        self.closed = False
         self._session = session
-        self._state = state
-        self._stream: Stream | None = None
-        self._closed = False
+        self._watches = session.watches
+        self._mailbox: Mailbox[tuple[rpc.WatchResponse, int] | ClientError | None] = Mailbox()
+        self._kept_bytes = 0
+        self._joined = False
+        self._renewed = False
+        self._failure: ClientError | None = None
+        self._first: rpc.WatchResponse | None = None
 
     async def __aenter__(self) -> Watching:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    async def aclose(self) -> None:
+        self.closed = True
+        self._watches.leave(self)
+        self._mailbox.put(None)
 
     def __aiter__(self) -> Watching:
         return self
@@ -51,48 +67,85 @@ class Watching:
 
         timeout_s: until it comes; None waits for ever.
         """
-        end_ns = None if timeout_s is None else monotonic_ns() + int(timeout_s * NS_PER_S)
-        while not self._closed:
-            stream = self._stream or await self._open()
-            left_s = None if end_ns is None else max(end_ns - monotonic_ns(), 0) / NS_PER_S
-            try:
-                data = await stream.receive(left_s)
-            except RpcError as error:
-                if self._closed:
-                    break
-                self._stream = None
-                if not self._session.stream_ended(stream, error):
-                    raise from_status(error.code, error.text) from None
-                continue
-            if data is None:  # the server closed in good order: it is going away
-                self._stream = None
-                self._session.stream_ended(stream, RpcError(14, "the stream was closed"))
-                continue
-            response = self._state.received(methods.WATCH.decode(data))
+        end_ns = _end_ns(timeout_s)
+        while not self.closed:
+            response, self._first = self._first, None
+            response = response or await self._step(end_ns)
             if response is not None:
                 return response
         return None
 
-    async def request_progress(self) -> None:
-        """Ask the server to tell how far the watch is; the answer comes as a response."""
-        from corum.pb import rpc
+    async def open(self, timeout_s: float | None = None) -> None:
+        """Return when the server watches. Its refusal is raised by `receive`, not here.
 
-        if self._stream is not None:
-            request = rpc.WatchRequest(progress_request=rpc.WatchProgressRequest())
-            await self._stream.send(request.SerializeToString())
+        Raises TimeoutError when that takes more than `timeout_s`.
+        """
+        end_ns = _end_ns(timeout_s)
+        while not (self.closed or self.state.created or self._first):
+            try:
+                self._first = await self._step(end_ns)
+            except ClientError as failure:
+                self._failure = failure
+                return
 
-    async def aclose(self) -> None:
-        self._closed = True
-        if self._stream is not None:
-            self._stream.cancel()
+    def request_progress(self) -> None:
+        """Ask the server to tell how far its watches are; the answer comes as a response."""
+        self._watches.request_progress()
 
-    async def _open(self) -> Stream:
-        from corum.pb import rpc
+    # The stream's side -----------------------------------------------------------------------
 
-        stream = await self._session.stream(methods.WATCH)
-        request = rpc.WatchRequest(create_request=self._state.request())
-        await stream.send(request.SerializeToString())
-        self._stream = stream
-        if self._closed:
-            stream.cancel()
-        return stream
+    def arrived(self, response: rpc.WatchResponse, size_bytes: int) -> bool:
+        """Keep a response until it is read; False: there is no room, it must come again."""
+        if self._kept_bytes > KEPT_BYTES_MAX:
+            return False
+        self._kept_bytes += size_bytes
+        self._mailbox.put((response, size_bytes))
+        return True
+
+    def parted(self, failure: ClientError | None) -> None:
+        """The watch is not on the stream any more, and with a `failure` will not be again."""
+        self._mailbox.put(failure)
+
+    # Inside ----------------------------------------------------------------------------------
+
+    async def _step(self, end_ns: int) -> rpc.WatchResponse | None:
+        """One thing that happens to the watch, and the response if it is one to hand out."""
+        if self._failure is not None:
+            raise self._failure
+        if not self._joined:
+            await self._watches.join(self)
+            self._joined = True
+        item = await self._mailbox.get(_left_s(end_ns))
+        if item is None:
+            self._joined = False
+            return None
+        if isinstance(item, ClientError):
+            self._failure = item
+            raise item
+        response, size_bytes = item
+        self._kept_bytes -= size_bytes
+        try:
+            return self.state.received(response)
+        except WatchCanceled as refusal:
+            if self._renewed or not retry.may_need_token(refusal.text):
+                raise self._failed(refusal) from None
+        except ClientError as failure:
+            raise self._failed(failure) from None
+        self._renewed = True  # once: a second refusal is meant
+        if not await self._session.renew():
+            raise self._failed(WatchCanceled(response.cancel_reason))
+        self._watches.restart()
+        self._joined = False
+        return None
+
+    def _failed(self, failure: ClientError) -> ClientError:
+        self._failure = failure
+        return failure
+
+
+def _end_ns(timeout_s: float | None) -> int:
+    return 1 << 62 if timeout_s is None else monotonic_ns() + int(timeout_s * NS_PER_S)
+
+
+def _left_s(end_ns: int) -> float | None:
+    return None if end_ns == 1 << 62 else max(end_ns - monotonic_ns(), 0) / NS_PER_S

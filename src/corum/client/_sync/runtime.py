@@ -9,19 +9,42 @@ from __future__ import annotations
 
 from _thread import allocate_lock as Lock
 from time import sleep
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from corum._transport import RpcError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from threading import Thread
-    from typing import TypeAlias
+    from typing import Protocol, TypeAlias
 
     from corum._transport import Channel, Transport
     from corum.client.options import Options
 
-__all__ = ["Background", "Channel", "Lock", "Network", "RpcError", "Stream", "Work", "sleep"]
+    class Sink(Protocol):
+        """Who hears of a stream at once, on the pump's thread."""
+
+        def received(self, stream: Stream, message: bytes) -> None: ...
+
+        def ended(self, stream: Stream, error: RpcError | None) -> None: ...
+
+
+__all__ = [
+    "Background",
+    "Channel",
+    "Guard",
+    "Lock",
+    "Mailbox",
+    "Network",
+    "RpcError",
+    "Sink",
+    "Stream",
+    "Work",
+    "sleep",
+]
+
+T = TypeVar("T")
+Guard = Lock  # around few steps that wait for nothing
 
 Work: TypeAlias = "Callable[[], None]"  # what a background can be given to run
 
@@ -90,13 +113,22 @@ class Network:
         timeout_ms = 0 if timeout_s is None else int(timeout_s * 1000) + 1
         return channel.unary(path, message, metadata, timeout_ms)
 
-    def stream(self, channel: Channel, path: str, metadata: Sequence[tuple[str, str]]) -> Stream:
-        """A new stream of any kind; failures to connect show when it is read."""
+    def stream(
+        self,
+        channel: Channel,
+        path: str,
+        metadata: Sequence[tuple[str, str]],
+        sink: Sink | None = None,
+    ) -> Stream:
+        """A new stream of any kind; failures to connect show when it is read.
+
+        sink: who gets its messages and its end instead of `receive`.
+        """
         with self._lock:  # so that the pump knows the stream before its first event
             if self._pump is None:
                 self._start_pump()
             call = channel.start_stream(path, metadata)
-            stream = self._streams[call] = Stream(self, self._transport, call)
+            stream = self._streams[call] = Stream(self, self._transport, call, sink)
         return stream
 
     def close(self) -> None:
@@ -145,23 +177,53 @@ class Network:
             stream.ended(RpcError(14, TOO_SLOW_TEXT))
 
 
+class Mailbox(Generic[T]):
+    """A queue that one thread reads."""
+
+    __slots__ = ("_queue", "put")
+
+    def __init__(self) -> None:
+        from queue import SimpleQueue
+
+        self._queue: SimpleQueue[T] = SimpleQueue()
+        self.put = self._queue.put
+
+    def get(self, timeout_s: float | None = None) -> T:
+        """The oldest item. Raises TimeoutError."""
+        from queue import Empty
+
+        try:
+            return self._queue.get(timeout=timeout_s)
+        except Empty:
+            raise TimeoutError from None
+
+
 class Stream:
     """One call with many messages. `index` is the endpoint it goes to."""
 
-    __slots__ = ("_call", "_end", "_network", "_queue", "_transport", "index", "pending_bytes")
+    __slots__ = (
+        "_call", "_end", "_mailbox", "_network", "_sink", "_transport", "index", "is_over",
+        "pending_bytes",
+    )  # fmt: skip
 
-    def __init__(self, network: Network, transport: Transport, call: int) -> None:
-        from queue import SimpleQueue
-
+    def __init__(
+        self, network: Network, transport: Transport, call: int, sink: Sink | None
+    ) -> None:
         self._network = network
         self._transport = transport
         self._call = call
-        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._sink = sink
+        self._mailbox: Mailbox[bytes | None] = Mailbox()
         self._end: RpcError | None = None
+        self.is_over = False
         self.index = 0
         self.pending_bytes = 0
 
     def send(self, message: bytes) -> None:
+        self._transport.stream_send(self._call, message)
+
+    def post(self, message: bytes) -> None:
+        """As `send`, from where nothing can be awaited."""
         self._transport.stream_send(self._call, message)
 
     def half_close(self) -> None:
@@ -169,14 +231,9 @@ class Stream:
 
     def receive(self, timeout_s: float | None = None) -> bytes | None:
         """The next message; None at a good end. Raises RpcError, TimeoutError."""
-        from queue import Empty
-
-        try:
-            message = self._queue.get(timeout=timeout_s)
-        except Empty:
-            raise TimeoutError from None
+        message = self._mailbox.get(timeout_s)
         if message is None:
-            self._queue.put(None)  # the end stays the end
+            self._mailbox.put(None)  # the end stays the end
             if self._end is not None:
                 raise self._end
             return None
@@ -193,13 +250,21 @@ class Stream:
 
     def received(self, message: bytes) -> int:
         """Queue a message; bytes that now wait to be read."""
+        if self._sink is not None:
+            self._sink.received(self, message)
+            return 0
         self.pending_bytes += len(message)
-        self._queue.put(message)
+        self._mailbox.put(message)
         return self.pending_bytes
 
     def ended(self, error: RpcError | None) -> None:
-        self._end = self._end or error
-        self._queue.put(None)
+        if self.is_over:
+            return
+        self._end = error
+        self.is_over = True
+        self._mailbox.put(None)
+        if self._sink is not None:
+            self._sink.ended(self, error)
 
 
 class Background:

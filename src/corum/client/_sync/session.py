@@ -11,11 +11,12 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, TypeVar
 
 from corum.client import methods, retry
-from corum.client._sync.runtime import Lock, Network, RpcError, Stream, sleep
+from corum.client._sync.runtime import Guard, Lock, Network, RpcError, Stream, sleep
 from corum.client.balancer import Balancer
 from corum.client.errors import (
     DEADLINE_EXCEEDED,
     DEADLINE_TEXT,
+    UNAVAILABLE,
     ClientError,
     DeadlineExceeded,
     FailedPrecondition,
@@ -24,15 +25,22 @@ from corum.client.errors import (
 from corum.client.options import DEFAULT, target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from google.protobuf.message import Message
 
-    from corum.client._sync.runtime import Channel
+    from corum.client._sync.leases import Keeper
+    from corum.client._sync.runtime import Channel, Sink
+    from corum.client._sync.watches import Watches
     from corum.client.methods import Method
     from corum.client.options import Options
 
     T = TypeVar("T", bound=Message)
+    Metadata = tuple[tuple[str, str], ...]
 
 NS_PER_S = 1_000_000_000
+ASK_LEADER_S = 1.0  # each endpoint
+HAS_LEADER = ("hasleader", "true")
 AUTH_DISABLED_TEXT = "etcdserver: authentication is not enabled"
 
 
@@ -41,13 +49,21 @@ class Session:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self._endpoints = list(options.endpoints)
         self._network = Network(options)
-        self._channels: list[Channel | None] = [None] * len(options.endpoints)
-        self._balancer = Balancer(len(options.endpoints))
+        self._channels: list[Channel | None] = [None] * len(self._endpoints)
+        self._balancer = Balancer(len(self._endpoints))
+        # What answered last, as long as nothing fails: the short way of a call.
+        self._way: tuple[int, Channel] | None = None
         self._token = options.token
+        self._metadata = _metadata(options.token)
         self._needs_token = options.user is not None and options.token is None
         self._token_lock = Lock()
-        self._downloads: list[Network] = []
+        self._seeks_leader = options.prefer_leader
+        self._downloads: dict[Stream, Network] = {}
+        self._watches: Watches | None = None
+        self._keeper: Keeper | None = None
+        self._making = Guard()  # of the two above
 
     def __enter__(self) -> Session:
         return self
@@ -56,7 +72,9 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        for network in [*self._downloads, self._network]:
+        if self._keeper is not None:
+            self._keeper.close()
+        for network in [*self._downloads.values(), self._network]:
             network.close()
 
     # Calls -----------------------------------------------------------------------------------
@@ -66,69 +84,187 @@ class Session:
 
         timeout_s: for the whole call with all retries; None waits for ever.
         """
-        return method.decode(
-            self.call_bytes(method, request.SerializeToString(), timeout_s=timeout_s)
-        )
+        return method.decode(self.call_bytes(method, request.SerializeToString(), timeout_s))
 
     def call_bytes(
-        self, method: Method[T], request: bytes, *, timeout_s: float | None = DEFAULT
+        self, method: Method[T], request: bytes, timeout_s: float | None = DEFAULT
     ) -> bytes:
         """As `call`, with encoded messages."""
-        end_ns = self._end_ns(timeout_s)
+        if timeout_s == DEFAULT:
+            timeout_s = self.options.timeout_s
+        way = self._way
+        if way is None:
+            return self._persist(method, request, _end_ns(timeout_s))
+        begin_ns = monotonic_ns()
+        metadata = self._metadata
+        try:
+            return self._network.unary(way[1], method.path, request, metadata, timeout_s)
+        except RpcError as error:
+            failed = error
+        end_ns = 1 << 62 if timeout_s is None else begin_ns + int(timeout_s * NS_PER_S)
+        return self._persist(method, request, end_ns, (way[0], metadata, failed))
+
+    def _persist(
+        self,
+        method: Method[T],
+        request: bytes,
+        end_ns: int,
+        failed: tuple[int, Metadata, RpcError] | None = None,
+    ) -> bytes:
+        """Try until there is an answer or none can be had; `failed` is a first try's failure."""
         if self._needs_token:
             self._new_token(self._token, end_ns)
         renewable = self.options.user is not None
         detail = ""
         while True:
-            index = self._endpoint(end_ns, detail)
-            token = self._token
-            try:
-                answer = self._network.unary(
-                    self._channel(index), method.path, request, _metadata(token), _left_s(end_ns)
-                )
-            except RpcError as error:
+            if failed is not None:
+                index, used, error = failed
                 detail = error.text
                 decision = retry.decide(
                     error.code, error.text, repeatable=method.repeatable, renewable=renewable
                 )
                 if decision == retry.ELSEWHERE:
-                    self._balancer.failed(index, monotonic_ns())
+                    self._failed(index)
                 elif decision == retry.NEW_TOKEN:
                     renewable = False
-                    self._new_token(token, end_ns)
+                    self._new_token(used[0][1] if used else None, end_ns)
                 else:
                     raise _failure(error, detail) from None
+            index = self._endpoint(end_ns, detail)
+            metadata = self._metadata
+            channel = self._channel(index)
+            try:
+                answer = self._network.unary(
+                    channel, method.path, request, metadata, _left_s(end_ns)
+                )
+            except RpcError as error:
+                failed = index, metadata, error
             else:
                 self._balancer.succeeded(index)
+                self._way = index, channel
                 return answer
+
+    def call_stream(
+        self, method: Method[T], request: Message, timeout_s: float | None = DEFAULT
+    ) -> T:
+        """The first answer of a stream to one request; it ends then. Raises ClientError."""
+        if timeout_s == DEFAULT:
+            timeout_s = self.options.timeout_s
+        stream = self.stream(method)
+        try:
+            stream.send(request.SerializeToString())
+            answer = stream.receive(timeout_s)
+        except TimeoutError:
+            raise DeadlineExceeded(DEADLINE_TEXT) from None
+        except RpcError as error:
+            self.stream_ended(stream, error)
+            raise _failure(error, error.text) from None
+        finally:
+            stream.cancel()
+        if answer is None:
+            raise from_status(UNAVAILABLE, "the stream was closed")
+        return method.decode(answer)
+
+    @property
+    def watches(self) -> Watches:
+        """The one stream of all watches."""
+        with self._making:
+            if self._watches is None:
+                from corum.client._sync.watches import Watches
+
+                self._watches = Watches(self)
+            return self._watches
+
+    @property
+    def keeper(self) -> Keeper:
+        """Who renews leases."""
+        with self._making:
+            if self._keeper is None:
+                from corum.client._sync.leases import Keeper
+
+                self._keeper = Keeper(self)
+            return self._keeper
 
     def login(self, timeout_s: float | None = DEFAULT) -> None:
         """Fetch a token now rather than with the first call; nothing without credentials."""
         if self._needs_token:
-            self._new_token(self._token, self._end_ns(timeout_s))
+            self._new_token(self._token, _end_ns(self._or_default(timeout_s)))
+
+    def renew(self) -> bool:
+        """Fetch a new token in place of the present one; False without credentials."""
+        if self.options.user is None:
+            return False
+        self._new_token(self._token, _end_ns(self.options.timeout_s))
+        return True
+
+    def add_endpoints(self, endpoints: Iterable[str]) -> None:
+        """Learn of more ways to the cluster. Those that are known stay, in their order."""
+        tls = self.options.tls is not None
+        known = {target(endpoint, tls=tls) for endpoint in self._endpoints}
+        for endpoint in endpoints:
+            if target(endpoint, tls=tls) not in known:
+                known.add(target(endpoint, tls=tls))
+                self._channels.append(None)
+                self._endpoints.append(endpoint)
+                self._balancer.grow()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return tuple(self._endpoints)
+
+    def find_leader(self) -> bool:
+        """Go to the leader's endpoint first from now on; False when none says that it leads."""
+        from corum.pb import rpc
+
+        request = rpc.StatusRequest().SerializeToString()
+        self._seeks_leader = False
+        for index in range(len(self._endpoints)):
+            try:
+                answer = self._network.unary(
+                    self._channel(index), methods.STATUS.path, request, self._metadata, ASK_LEADER_S
+                )
+            except RpcError:
+                continue
+            status = methods.STATUS.decode(answer)
+            if status.leader == status.header.member_id:
+                self._balancer.prefer(index)
+                self._way = None
+                return True
+        return False
 
     def download(self, method: Method[T], request: Message) -> Stream:
         """A stream of its own network, for answers that are large and read slowly.
 
-        The sender waits for the reader. `close` of the session ends it.
+        The sender waits for the reader. `end_download` or `close` of the session ends it.
         """
         self.login()
         network = Network(self.options, patient=True)
-        self._downloads.append(network)
         index, _ = self._balancer.pick(monotonic_ns())
-        address = target(self.options.endpoints[index], tls=self.options.tls is not None)
-        stream = network.stream(network.channel(address), method.path, _metadata(self._token))
+        address = target(self._endpoints[index], tls=self.options.tls is not None)
+        stream = network.stream(network.channel(address), method.path, self._metadata)
+        self._downloads[stream] = network
         stream.send(request.SerializeToString())
         stream.half_close()
         return stream
 
-    def stream(self, method: Method[T]) -> Stream:
-        """Open a stream to an endpoint that seems to work; it fails when the connection does."""
+    def end_download(self, stream: Stream) -> None:
+        """Give up a stream of `download`, and its connection."""
+        network = self._downloads.pop(stream, None)
+        if network is not None:
+            network.close()
+
+    def stream(self, method: Method[T], sink: Sink | None = None) -> Stream:
+        """Open a stream to an endpoint that seems to work; it fails when the connection does.
+
+        The member ends it when it loses its leader, so that another one can be asked.
+        sink: see `Network.stream`.
+        """
         self.login()
         index, wait_ns = self._balancer.pick(monotonic_ns())
         if wait_ns:
             sleep(wait_ns / NS_PER_S)
-        stream = self._network.stream(self._channel(index), method.path, _metadata(self._token))
+        metadata = (*self._metadata, HAS_LEADER)
+        stream = self._network.stream(self._channel(index), method.path, metadata, sink)
         stream.index = index
         return stream
 
@@ -139,20 +275,27 @@ class Session:
             return False
         decision = retry.decide(error.code, error.text, repeatable=True, renewable=False)
         if decision == retry.ELSEWHERE:
-            self._balancer.failed(stream.index, monotonic_ns())
+            self._failed(stream.index)
         return decision == retry.ELSEWHERE
 
     # Inside ----------------------------------------------------------------------------------
 
+    def _failed(self, index: int) -> None:
+        self._balancer.failed(index, monotonic_ns())
+        self._way = None
+        self._seeks_leader = self.options.prefer_leader
+
     def _channel(self, index: int) -> Channel:
         channel = self._channels[index]
         if channel is None:
-            address = target(self.options.endpoints[index], tls=self.options.tls is not None)
+            address = target(self._endpoints[index], tls=self.options.tls is not None)
             channel = self._channels[index] = self._network.channel(address)
         return channel
 
     def _endpoint(self, end_ns: int, detail: str) -> int:
         """The endpoint for the next try, after the wait it asks for."""
+        if self._seeks_leader:
+            self.find_leader()
         now_ns = monotonic_ns()
         index, wait_ns = self._balancer.pick(now_ns)
         if now_ns + wait_ns >= end_ns:
@@ -168,9 +311,10 @@ class Session:
             if self._token != refused:
                 return
             self._needs_token = False
-            self._token = None
+            self._token, self._metadata = None, ()
             try:
                 self._token = self._authenticate(end_ns)
+                self._metadata = _metadata(self._token)
             except FailedPrecondition as error:
                 if error.text != AUTH_DISABLED_TEXT:
                     self._needs_token = True
@@ -197,19 +341,19 @@ class Session:
                 decision = retry.decide(error.code, error.text, repeatable=True, renewable=False)
                 if decision != retry.ELSEWHERE:
                     raise _failure(error, detail) from None
-                self._balancer.failed(index, monotonic_ns())
+                self._failed(index)
             else:
                 return methods.AUTHENTICATE.decode(answer).token
 
-    def _end_ns(self, timeout_s: float | None) -> int:
-        if timeout_s is not None and timeout_s < 0:
-            timeout_s = self.options.timeout_s
-        if timeout_s is None:
-            return 1 << 62
-        return monotonic_ns() + int(timeout_s * NS_PER_S)
+    def _or_default(self, timeout_s: float | None) -> float | None:
+        return self.options.timeout_s if timeout_s == DEFAULT else timeout_s
 
 
-def _metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+def _end_ns(timeout_s: float | None) -> int:
+    return 1 << 62 if timeout_s is None else monotonic_ns() + int(timeout_s * NS_PER_S)
+
+
+def _metadata(token: str | None) -> Metadata:
     return (("token", token),) if token else ()
 
 
