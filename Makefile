@@ -55,8 +55,8 @@ profile: build .build/.go ## CPU per put by stage; PROFILE="'-load txn'" for ano
 sim: build ## the simulator over many seeds; SEEDS=1-1000
 	@$(BIN)/python -m corum.sim --seeds $(or $(SEEDS),1-200)
 
-compat: build ## the long differential and process tests
-	@$(BIN)/python -m pytest tests/compat tests/process tests/acceptance --long
+compat: build $(if $(shell command -v go),.build/.go) ## the long differential and process tests
+	@$(BIN)/python -m pytest tests/compat tests/process tests/process_cluster tests/acceptance --long
 
 wheel: .venv/.deps ## one wheel that installs where there is no Rust
 	@$(BIN)/maturin build --release -q --out dist && ls dist

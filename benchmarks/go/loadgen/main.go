@@ -73,6 +73,7 @@ var loads = map[string]loadFunc{
 	"lease-keepalive": runLeaseKeepAlive,
 	"stall-range":     runStallRange,
 	"stall-compact":   runStallCompact,
+	"rolling":         runRolling,
 	"v2-set":          runV2Set,
 	"v2-get":          runV2Get,
 	"v2-qget":         runV2QuorumGet,
@@ -88,7 +89,7 @@ func parse() *settings {
 		names = append(names, name)
 	}
 	sort.Strings(names)
-	flag.StringVar(&s.endpoint, "endpoint", "127.0.0.1:2379", "host:port of the server")
+	flag.StringVar(&s.endpoint, "endpoint", "127.0.0.1:2379", "host:port of the server, or several joined by commas")
 	flag.StringVar(&s.load, "load", "put", strings.Join(names, ", "))
 	flag.IntVar(&s.clients, "clients", 100, "requests in flight")
 	flag.IntVar(&s.connections, "connections", 10, "TCP connections they share")
@@ -113,7 +114,7 @@ func dial(s *settings) ([]*clientv3.Client, error) {
 	clients := make([]*clientv3.Client, s.connections)
 	for i := range clients {
 		c, err := clientv3.New(clientv3.Config{
-			Endpoints:   []string{s.endpoint},
+			Endpoints:   strings.Split(s.endpoint, ","),
 			DialTimeout: 10 * time.Second,
 			Logger:      zap.NewNop(),
 		})
