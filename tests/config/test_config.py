@@ -122,8 +122,8 @@ CLIENT = ("--listen-client-urls=http://127.0.0.1:1", "--advertise-client-urls=ht
             "--advertise-client-urls is required when --listen-client-urls is set explicitly",
         ),
         (
-            ["--listen-client-urls=http://example.com:1", "--advertise-client-urls=http://x:1"],
-            "expected IP in URL for binding (http://example.com:1)",
+            ["--listen-client-urls=http://:1", "--advertise-client-urls=http://x:1"],
+            "expected IP in URL for binding (http://:1)",
         ),
         (
             ["--initial-advertise-peer-urls=http://:2380"],
@@ -371,7 +371,9 @@ def test_in_process_settings() -> None:
     found = config.of({"name": "m", "listen-peer-urls": ("http://127.0.0.1:0",)})
     assert found.members == {"m": ("http://localhost:2380",)}
     with pytest.raises(ConfigError, match="expected IP"):
-        config.of({"listen-peer-urls": ("http://nohost:1",)})
+        config.of({"listen-peer-urls": ("http://:1",)})
+    named = config.of({"listen-peer-urls": ("http://somewhere:1",)})
+    assert named.listen_peer_urls == ("http://somewhere:1",)
 
 
 WORDS = st.one_of(

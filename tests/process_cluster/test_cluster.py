@@ -124,4 +124,5 @@ def test_a_new_member_joins_and_a_removed_one_leaves(
     assert put(first, "key", "alone")
     assert "permanently removed" in second.log()
     second.spawn()
-    assert second.wait() == 1
+    assert second.wait() == 0
+    assert "data-dir used by this member must be removed" in second.log()

@@ -153,5 +153,5 @@ def _complete(config: Config, notes: list[Note]) -> None:
     config.features = resolve_gates(config.feature_gates)
     try:
         config.members = urls.parse_cluster(config.initial_cluster)
-    except urls.BadUrl as error:
-        raise ConfigError(f"error setting up initial cluster: {error}") from None
+    except urls.BadUrl:
+        config.members = {}  # told when it is used: a member that restarts ignores the flag

@@ -33,6 +33,11 @@ def check(url: str) -> str:
 
 
 def _split(url: str) -> SplitResult:
+    first = url.partition("/")[0]
+    if first.startswith(":"):
+        raise BadUrl(f'parse "{url}": missing protocol scheme')
+    if ":" in first and not first[0].isalpha():
+        raise BadUrl(f'parse "{url}": first path segment in URL cannot contain colon')
     try:
         return urlsplit(url)
     except ValueError:
@@ -57,10 +62,10 @@ def host_of(url: str) -> str:
 
 
 def refuse_unbindable(urls: tuple[str, ...]) -> None:
-    """A listener needs an IP address or localhost; raises BadUrl for the first that has neither."""
+    """A listener needs a host, by address or (other than etcd) by name; raises BadUrl for the first
+    that has none. Names are looked up when the listener is opened."""
     for url in urls:
-        host = host_of(url)
-        if not url.startswith("unix") and host != "localhost" and not is_ip(host):
+        if not url.startswith("unix") and not host_of(url):
             raise BadUrl(f"expected IP in URL for binding ({url})")
 
 

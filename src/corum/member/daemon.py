@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from traceback import format_exc
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from corum import logs, versions
 from corum.api.front import Rules
@@ -22,13 +23,17 @@ from corum.auth import JwtTokens, SimpleTokens, parse_options
 from corum.config import Config
 from corum.config.rules import compaction_retention
 from corum.member import tls
+from corum.member.beginning import of_flags
 from corum.member.settings import Settings
-from corum.membership.bootstrap import BootstrapError, ClusterFull
+from corum.membership.bootstrap import BootstrapError, ClusterFull, WasRemoved
 from corum.server.auto_compaction import ByRevision, Periodic, Policy
 from corum.server.node import NodeConfig
 from corum.values import NS_PER_MS, NS_PER_S
+from corum.wal import DataDir
 
 _log = logs.get()
+PANICKED: Final = 2
+"""Exit code of a member that found itself wrong."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -124,6 +129,14 @@ def tokens_of(config: Config) -> SimpleTokens | JwtTokens:
     return JwtTokens(options.sign_method, public, private, options.ttl_s)
 
 
+def has_run(settings: Settings) -> bool:
+    """Is there a log already? Then flags about the beginning of a cluster are ignored."""
+    data = DataDir(
+        Path(settings.data_dir or ""), Path(settings.wal_dir) if settings.wal_dir else None
+    )
+    return data.has_wal()
+
+
 class Daemon:
     """One process, one member."""
 
@@ -138,7 +151,7 @@ class Daemon:
         settings = settings_of(self.config)
         if self.config.proxy != "off":
             try:
-                return self._be_proxy(self.config.initial_cluster)
+                return self._be_proxy(self._cluster_behind())
             except tls.TlsError as error:
                 _log.fatal("failed to start etcd", error=str(error))
                 return 1
@@ -147,8 +160,8 @@ class Daemon:
             from corum.member.runtime import Runtime
 
             settings = self._secured(settings)
-            if self._wants_discovery(settings):
-                settings = self._discovered(settings)
+            if not has_run(settings):
+                settings = of_flags(settings, self.config, self._say)
             self.runtime = Runtime(settings, self._say)
         except ClusterFull as full:
             if self.config.discovery_fallback != "proxy":
@@ -156,7 +169,12 @@ class Daemon:
                 return 1
             _log.info("discovery cluster is full; falling back to proxy")
             return self._be_proxy(full.cluster)
+        except WasRemoved as error:
+            _log.warn("server error", error=str(error))
+            _log.warn("data-dir used by this member must be removed")
+            return 0
         except Exception as error:
+            self._advise(error)
             _log.fatal(
                 "discovery failed" if isinstance(error, BootstrapError) else "failed to start etcd",
                 error=str(error) or repr(error),
@@ -167,7 +185,12 @@ class Daemon:
         self.runtime.ready = self._ready
         if self.signal:
             self.runtime.stop()
-        self.runtime.run()
+        try:
+            self.runtime.run()
+        except Exception as error:  # a bug, or a disk or peer that cannot be true: wrong is worse
+            fields = {"error": str(error) or repr(error), "stacktrace": format_exc()}
+            _log.log("panic", "stopped by a failure", fields)
+            return PANICKED
         _log.info("closed etcd server", name=settings.node.name, data_dir=settings.data_dir)
         if self.runtime.failure is not None:
             return 1
@@ -184,32 +207,37 @@ class Daemon:
                 _log.info(f"starting with {what} TLS", tls_info=str(port))
         return replace(settings, client_tls=client, peer_tls=peer)
 
-    def _wants_discovery(self, settings: Settings) -> bool:
-        """A member that has run before needs none."""
+    def _advise(self, error: Exception) -> None:
+        """What to do about a discovery token that cannot be used (again)."""
+        token = self.config.discovery or self.config.discovery_token
+        if not token or not isinstance(error, BootstrapError):
+            return
+        text = str(error)
+        fields = {"discovery_token": token, "error": text}
+        if "duplicate id" in text:
+            _log.warn("member has been registered with discovery service", **fields)
+            _log.warn("but could not find valid cluster configuration")
+            _log.warn("check data dir if previous bootstrap succeeded")
+            _log.warn("or use a new discovery token if previous bootstrap failed")
+        elif "duplicate name" in text:
+            _log.warn("member with duplicated name has already been registered", **fields)
+            _log.warn("do not reuse discovery token; generate a new one to bootstrap a cluster")
+        elif isinstance(error, ClusterFull) or "discovery cluster" in text:
+            _log.warn("failed to bootstrap; discovery token was already used", **fields)
+            _log.warn("do not reuse discovery token; generate a new one to bootstrap a cluster")
+
+    def _cluster_behind(self) -> str:
+        """The members that --proxy is to forward to, as an `--initial-cluster`."""
         config = self.config
-        asked = config.discovery or config.discovery_srv
-        fresh = not Path(settings.wal_dir or Path(settings.data_dir or "") / "member/wal").exists()
-        return bool(asked) and fresh
-
-    def _discovered(self, settings: Settings) -> Settings:
-        """With the cluster that discovery finds; raises BootstrapError, ClusterFull."""
-        from corum.config.urls import parse_cluster
-
-        config, token = self.config, settings.initial_cluster_token
-        mine = list(settings.initial_advertise_peer_urls)
         if config.discovery:
             from corum.member import discovery
 
-            token = config.discovery
-            _log.info("joining discovery cluster", discovery_url=token)
-            found = discovery.join(token, config.name, mine)
-        else:
+            return discovery.cluster(config.discovery, config.discovery_proxy, self._say)
+        if config.discovery_srv:
             from corum.member import dns_srv
 
-            found = dns_srv.cluster(
-                config.discovery_srv, config.discovery_srv_name, config.name, mine
-            )
-        return replace(settings, initial_cluster=parse_cluster(found), initial_cluster_token=token)
+            return dns_srv.cluster(config.discovery_srv, config.discovery_srv_name)
+        return config.initial_cluster
 
     def _be_proxy(self, cluster: str) -> int:
         """Forward to a cluster instead of being one of it."""
@@ -240,9 +268,7 @@ class Daemon:
         cpus = os.cpu_count() or 1
         usable = len(os.sched_getaffinity(0))
         system, machine = versions.os_arch()
-        fresh = not (
-            Path(settings.wal_dir or Path(settings.data_dir or "") / "member/wal")
-        ).exists()
+        fresh = not has_run(settings)
         _log.info(
             "starting an etcd server",
             etcd_version=node.server_version,

@@ -12,8 +12,11 @@ from corum.membership.bootstrap import BootstrapError
 SERVICES: Final = (("etcd-server-ssl", "https"), ("etcd-server", "http"))
 
 
-def cluster(domain: str, suffix: str, name: str, peer_urls: Sequence[str]) -> str:
-    """An `--initial-cluster`: ourselves under `name`, the others numbered.
+def cluster(
+    domain: str, suffix: str, name: str | None = None, peer_urls: Sequence[str] = ()
+) -> str:
+    """An `--initial-cluster`: ourselves under `name`, the others numbered. `name` None: we are none
+    of them.
 
     Raises BootstrapError when there are no records, or none that leads to us.
     """
@@ -34,8 +37,9 @@ def cluster(domain: str, suffix: str, name: str, peer_urls: Sequence[str]) -> st
                 found.append(f"{number}={url}")
                 number += 1
     if not found:
-        raise BootstrapError("; ".join(problems) or "no SRV records")
-    if not here:
+        why = "; ".join(problems) or "no SRV records"
+        raise BootstrapError(f"error setting up initial cluster: {why}")
+    if name is not None and not here:
         raise BootstrapError(f'cannot find local etcd member "{name}" in SRV records')
     return ",".join(found)
 

@@ -3,62 +3,100 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from corum import _transport as wire
-from corum.member.asking import ask
-from corum.membership.bootstrap import BootstrapError, FirstList
+from corum.member.asking import TIMEOUT_MS, Answer, ask_all
+from corum.membership.bootstrap import BootstrapError, FirstList, Resolve, difference
 from corum.membership.members import Member
-from corum.values import ClusterId, MemberId
+from corum.values import ClusterId, MemberId, value
 
 CLUSTER_ID: Final = "x-etcd-cluster-id"
+ASK_MS: Final = 1_000
+"""For who starts a new cluster: the others need not be there yet."""
 
 
-def join(
-    mine: FirstList,
-    initial_cluster: Mapping[str, Sequence[str]],
-    tls: wire.ClientTls | None = None,
-) -> FirstList:
+@value
+class Running:
+    """A cluster as one of its members tells."""
+
+    cluster: ClusterId
+    members: list[Member]
+
+
+def join(mine: FirstList, resolve: Resolve, tls: wire.ClientTls | None = None) -> FirstList:
     """The cluster as its members know it, checked against the flags; raises BootstrapError."""
-    own = next(m for m in mine.members if m.id == mine.local)
-    others = [url for m in mine.members if m is not own for url in m.peer_urls]
-    cluster, found = ask_members(others, tls)
-    if len(found) != len(mine.members):
-        raise _refused(others, "member count is unequal")
-    by_urls = {tuple(sorted(m.peer_urls)): m for m in found}
+    running = ask_members(_others(mine), tls, TIMEOUT_MS)
+    if running is None:
+        raise BootstrapError(
+            "cannot fetch cluster info from peer urls: "
+            "could not retrieve cluster information from the given URLs"
+        )
+    if len(running.members) != len(mine.members):
+        raise _refused(running, "member count is unequal")
+    left = list(running.members)
     members: list[Member] = []
     local = MemberId(0)
     for member in mine.members:
-        known = by_urls.get(tuple(sorted(member.peer_urls)))
+        known = _same_place(member, left, resolve)
         if known is None:
-            raise _refused(others, "unmatched member while checking PeerURLs")
-        if member is own:
+            raise _refused(running, "unmatched member while checking PeerURLs")
+        left.remove(known)
+        if member.id == mine.local:
             local = known.id
         members.append(known)
-    return FirstList(cluster, local, tuple(members))
+    return FirstList(running.cluster, local, tuple(members))
 
 
-def _refused(urls: Sequence[str], why: str) -> BootstrapError:
-    return BootstrapError(f"error validating peerURLs {list(urls)}: {why}")
+def check_unknown(mine: FirstList, tls: wire.ClientTls | None = None) -> None:
+    """Who begins a new cluster must not be known to the others as a member that ran already: its
+    data would be missing where a majority counts on it. Raises BootstrapError."""
+    running = ask_members(_others(mine), tls, ASK_MS)
+    if running is None:
+        return
+    for member in running.members:
+        if member.id == mine.local and member.client_urls:
+            raise BootstrapError(f"member {mine.local:x} has already been bootstrapped")
 
 
-def ask_members(
-    urls: Sequence[str], tls: wire.ClientTls | None = None
-) -> tuple[ClusterId, list[Member]]:
-    """(cluster id, members) from the first of `urls` that answers; raises BootstrapError."""
-    with wire.Transport() as transport:
-        for url in urls:
-            answer = ask(transport, "GET", url, "/members", tls=tls)
-            if answer is None or answer.status != 200:
-                continue
-            try:
-                listed: Any = json.loads(answer.body)
-                members = [Member.from_json(json.dumps(one).encode()) for one in listed]
-                return ClusterId(int(answer.headers[CLUSTER_ID], 16)), members
-            except (ValueError, KeyError, TypeError):
-                continue
-    raise BootstrapError(
-        "cannot fetch cluster info from peer urls: "
-        "could not retrieve cluster information from the given URLs"
+def _others(mine: FirstList) -> list[str]:
+    return [url for m in mine.members if m.id != mine.local for url in m.peer_urls]
+
+
+def _same_place(member: Member, among: Sequence[Member], resolve: Resolve) -> Member | None:
+    for known in among:  # what needs no name server first
+        if sorted(known.peer_urls) == sorted(member.peer_urls):
+            return known
+    for known in among:
+        if difference(known.peer_urls, member.peer_urls, resolve) is None:
+            return known
+    return None
+
+
+def _refused(running: Running, why: str) -> BootstrapError:
+    urls = [url for member in running.members for url in member.peer_urls]
+    return BootstrapError(
+        f"error validating peerURLs {{ClusterID:{running.cluster:x} "
+        f"PeerURLs:[{' '.join(urls)}]}}: {why}"
     )
+
+
+def ask_members(urls: Sequence[str], tls: wire.ClientTls | None, timeout_ms: int) -> Running | None:
+    """The cluster as the first of `urls` that answers knows it; None when none does."""
+    if not urls:
+        return None
+    with wire.Transport() as transport:
+        answers = ask_all(transport, "GET", urls, "/members", timeout_ms=timeout_ms, tls=tls)
+        return next((found for _, one in answers if (found := _told(one)) is not None), None)
+
+
+def _told(answer: Answer) -> Running | None:
+    if answer.status != 200:
+        return None
+    try:
+        listed: Any = json.loads(answer.body)
+        members = [Member.from_json(json.dumps(one).encode()) for one in listed]
+        return Running(ClusterId(int(answer.headers[CLUSTER_ID], 16)), members)
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -26,17 +26,18 @@ from corum.backend.backend import Backend
 from corum.backend.lmdb_backend import LmdbBackend
 from corum.backend.memory_backend import MemoryBackend
 from corum.member import boot
+from corum.member.beginning import first_list
 from corum.member.jobs import Jobs
 from corum.member.listeners import listen_all
 from corum.member.log_files import LogFiles
 from corum.member.memory_log import MemoryLog
 from corum.member.received import Received
 from corum.member.settings import Settings
-from corum.membership.bootstrap import BootstrapError
+from corum.membership.bootstrap import FirstList, WasRemoved
 from corum.membership.members import Member
 from corum.raft import Config as RaftConfig
 from corum.raft import Message, RawNode, Snapshot
-from corum.server.node import Node
+from corum.server.node import Node, NodeConfig
 from corum.values import NS_PER_MS
 from corum.wal import DataDir, SnapshotFiles
 
@@ -104,8 +105,13 @@ class Runtime:
         self._cleanup.append(self.transport.close)
         self.jobs = Jobs(self.transport, settings.node.name)
         self._cleanup.append(self.jobs.close)
+        self._dial_tls = settings.peer_tls and settings.peer_tls.client()
+        self._data = self._data_dir()
+        # Others are asked before they can ask us: who listens has asked already, so that members
+        # that begin together never wait for each other.
+        first = None if self._data is not None and self._data.has_wal() else self._first_list()
         self._listen()
-        booted = self._boot()
+        booted = self._boot(first)
         booted.members.learners_max = settings.max_learners
         storage = booted.storage
         raft = RawNode(
@@ -118,13 +124,8 @@ class Runtime:
             ),
             storage,
         )
-        told = settings.node
-        if not told.client_urls:
-            scheme = "https" if settings.client_tls else "http"
-            urls = tuple(f"{scheme}://{address}" for address in self.addresses)
-            told = replace(told, client_urls=urls)
         self.node = Node(
-            told,
+            self._node_config(),
             self,
             raft,
             storage,
@@ -141,6 +142,15 @@ class Runtime:
         self._members_changed()
         self._next_purge_ns = time.monotonic_ns() + PURGE_NS
 
+    def _node_config(self) -> NodeConfig:
+        """With the addresses that clients reach us at, where none are told."""
+        settings = self.settings
+        if settings.node.client_urls:
+            return settings.node
+        scheme = "https" if settings.client_tls else "http"
+        urls = tuple(f"{scheme}://{address}" for address in self.addresses)
+        return replace(settings.node, client_urls=urls)
+
     def _listen(self) -> None:
         settings = self.settings
         peer_tls, client_tls = settings.peer_tls, settings.client_tls
@@ -156,29 +166,38 @@ class Runtime:
         extra = listen_all(self.transport, settings.listen_client_http_urls, tls, grpc=False)
         tls = client_tls and client_tls.server(ask_clients=False)
         extra += listen_all(self.transport, settings.listen_metrics_urls, tls, grpc=False)
-        self._dial_tls = peer_tls and peer_tls.client()
         self._peer_listeners = frozenset(listener.id for listener in peers)
         self.addresses = [listener.address for listener in clients]
         self.peer_addresses = [listener.address for listener in peers]
         self._cleanup += [listener.close for listener in peers + clients + extra]
 
-    def _boot(self) -> boot.Booted:
+    def _data_dir(self) -> DataDir | None:
         settings = self.settings
         if settings.data_dir is None:
+            return None
+        wal_dir = Path(settings.wal_dir) if settings.wal_dir else None
+        return DataDir(Path(settings.data_dir), wal_dir)
+
+    def _first_list(self) -> FirstList:
+        settings = self.settings
+        first = first_list(settings, self._dial_tls, self._say)
+        if settings.initial_cluster_state == "existing":
+            self._others = tuple(m for m in first.members if m.id != first.local)
+        return first
+
+    def _boot(self, first: FirstList | None) -> boot.Booted:
+        """`first`: of a new member; None when there is a log."""
+        settings, data = self.settings, self._data
+        if data is None:
+            assert first is not None
             self.backend: Backend = MemoryBackend()
             self.log: Any = MemoryLog()
-            return boot.in_memory(self._first_list())
-        data = DataDir(
-            Path(settings.data_dir), Path(settings.wal_dir) if settings.wal_dir else None
-        )
-        self.data = data
-        restart = data.has_wal()
-        first = None if restart else self._first_list()
+            return boot.in_memory(first)
         data.create()
         data.lock()
         self._cleanup.append(data.unlock)
         self._received = Received(data)
-        if restart:
+        if first is None:
             self._received.take_over_etcd()
         self.backend = LmdbBackend(data.backend)
         self._cleanup.append(self.backend.close)
@@ -190,7 +209,7 @@ class Runtime:
             booted = boot.create(data, first)
         assert booted.wal is not None
         if booted.members.local in booted.members.removed:
-            raise BootstrapError(REMOVED)
+            raise WasRemoved(REMOVED)
         self.log = LogFiles(
             booted.wal,
             SnapshotFiles(data.snap),
@@ -201,21 +220,6 @@ class Runtime:
         )
         self._cleanup.append(self.log.close)
         return booted
-
-    def _first_list(self) -> Any:
-        settings = self.settings
-        first = boot.new_members(
-            settings.initial_cluster,
-            settings.initial_cluster_token,
-            settings.node.name,
-            settings.initial_advertise_peer_urls,
-        )
-        if settings.initial_cluster_state == "existing":
-            from corum.member.joining import join
-
-            first = join(first, settings.initial_cluster, self._dial_tls)
-            self._others = tuple(m for m in first.members if m.id != first.local)
-        return first
 
     # ---- ports of the node
 
@@ -247,7 +251,8 @@ class Runtime:
         """This member was removed: leave."""
         if self.was_removed:
             return
-        self._say("warn", REMOVED)
+        self._say("warn", "server error", error=REMOVED)
+        self._say("warn", "data-dir used by this member must be removed")
         self.was_removed = True
         self._stop_ns = self.node.now_ns + REMOVED_NS
         self._next_purge_ns = min(self._next_purge_ns, self._stop_ns)
@@ -356,11 +361,11 @@ class Runtime:
         if self.was_removed and self.node.now_ns >= self._stop_ns:
             self._stop_wanted = True
         self._next_purge_ns = self.node.now_ns + PURGE_NS
-        settings = self.settings
-        if settings.data_dir is None:
+        settings, data = self.settings, self._data
+        if data is None:
             return
         self.jobs.start(
-            lambda: self.data.purge(settings.max_snapshots, settings.max_wals), self._purged
+            lambda: data.purge(settings.max_snapshots, settings.max_wals), self._purged
         )
 
     def _purged(self, result: object) -> None:

@@ -17,6 +17,12 @@ OTHER_CLUSTER: Final = "cluster ID mismatch"
 OTHER_MEMBER: Final = "to field mismatch"
 REMOVED: Final = "removed member"
 
+REFUSED: Final = {
+    INCOMPATIBLE: "request sent was ignored by remote peer due to server version incompatibility",
+    OTHER_CLUSTER: "request sent was ignored by remote peer due to cluster ID mismatch",
+}
+"""What an operator is told when another member refuses us for this."""
+
 Headers = list[tuple[str, str]]
 Refusal = tuple[int, str]
 

@@ -220,9 +220,8 @@ class Peers:
         """A member refuses to talk to us; once per reason."""
         if self._said.get(member) != text:
             self._said[member] = text
-            self._say(
-                "warn", "request to remote peer refused", reason=text, **{"peer-id": f"{member:x}"}
-            )
+            message = rules.REFUSED.get(text.strip(), "request to remote peer refused")
+            self._say("warn", message, error=text.strip(), **{"remote-peer-id": f"{member:x}"})
 
     def note(self, text: str, member: int, **fields: Any) -> None:
         """A line about a member."""
