@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import sleep
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from corum.client._async.runtime import Background, Work, sleep
+from corum.client._async.runtime import Background
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-__all__ = ["Background", "Bell", "Guard", "Work", "sleep", "to_the_end"]
+__all__ = ["Background", "Bell", "Guard", "sleep", "to_the_end"]
 
 Guard = nullcontext  # what a lock is for threads: between two awaits one task is alone
 

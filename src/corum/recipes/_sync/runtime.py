@@ -12,12 +12,10 @@ from corum.client._sync.runtime import Background
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corum.client._sync.runtime import Work
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
-__all__ = ["Background", "Bell", "Guard", "Work", "sleep", "to_the_end"]
+__all__ = ["Background", "Bell", "Guard", "sleep", "to_the_end"]
 
 
 class Bell:
