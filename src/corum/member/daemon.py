@@ -55,6 +55,11 @@ def settings_of(config: Config) -> Settings:
         compaction_pause_ns=config.compaction_sleep_interval,
         snapshot_count=config.snapshot_count,
         snapshot_catchup_entries=config.snapshot_catchup_entries,
+        lease_checkpoints=config.features["LeaseCheckpoint"],
+        corrupt_check_ns=config.corrupt_check_time,
+        compact_hash_check_ns=(
+            config.compact_hash_check_time if config.features["CompactHashCheck"] else 0
+        ),
         strict_reconfig=config.strict_reconfig_check,
         server_version=emulated.server,
         cluster_version=emulated.cluster,
@@ -76,6 +81,7 @@ def settings_of(config: Config) -> Settings:
         wal_dir=config.wal_dir or None,
         initial_cluster_state=config.initial_cluster_state,
         force_new_cluster=config.force_new_cluster,
+        initial_corrupt_check=config.features["InitialCorruptCheck"],
         initial_cluster_token=config.initial_cluster_token,
         listen_metrics_urls=list(config.listen_metrics_urls),
         listen_client_http_urls=list(config.listen_client_http_urls),

@@ -133,6 +133,10 @@ class Runtime:
             self.backend,
             start_ms=time.time_ns() // NS_PER_MS,
         )
+        if settings.initial_corrupt_check and self.node.consistent_index:
+            from corum.member import initial_check
+
+            initial_check.check(self.node, self._dial_tls, self._say)
         self.router = Router(self.node, services_of(self.node))
         emulated = versions.EMULATED[settings.emulate_version]
         self.front = Front(self.node, self.router, self.transport, emulated, settings.http)

@@ -24,6 +24,7 @@ class Settings:
     wal_dir: str | None = None
     initial_cluster_state: str = "new"
     force_new_cluster: bool = False
+    initial_corrupt_check: bool = False
     initial_cluster_token: str = "etcd-cluster"
     listen_metrics_urls: list[str] | tuple[str, ...] = ()
     listen_client_http_urls: list[str] | tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corum import errors
 from corum.pb import leasepb, rpc
+from corum.server import corruption
 from corum.values import LeaseId
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ class Endpoints:
             return
         try:
             revision = int(json.loads(body).get("revision", 0))
-            job = node.store.hash_kv(revision)
+            kept = node.corruption.kept(revision)
+            job = None if kept is not None else node.store.hash_kv(revision)
         except (ValueError, AttributeError, TypeError):
             reply(call, 400, "error unmarshalling request\n")
             return
@@ -145,16 +147,13 @@ class Endpoints:
         def done(found: Any) -> None:
             if isinstance(found, BaseException):
                 reply(call, 400, f"{found}\n".replace("etcdserver: ", ""))
-                return
-            fields = {
-                "header": {"revision": now},
-                "hash": found.hash,
-                "compact_revision": found.compact_revision,
-                "hash_revision": found.hash_revision,
-            }
-            reply(call, 200, _dumps({name: one for name, one in fields.items() if one}), JSON)
+            else:
+                reply(call, 200, corruption.answer(now, found).decode(), JSON)
 
-        node.ports.jobs.start(job.run, done)
+        if job is None:
+            done(kept)
+        else:
+            node.ports.jobs.start(job.run, done)
 
     def _downgrade(self, call: int) -> None:
         node = self._node

@@ -87,6 +87,8 @@ class Applier:
         self.observe: Callable[[int, int, int], None] = lambda operation, took_ns, times: None
         """Told how long an entry of an operation took on average, and how many there were."""
         self.alarm_changed: Callable[[], None] = lambda: None
+        self.before_compaction: Callable[[int], None] = lambda revision: None
+        """Told the revision while everything older is still there."""
 
     # ---- keys
 
@@ -100,8 +102,8 @@ class Applier:
 
     def put(self, request: Any) -> Result:
         """One key in a transaction of its own."""
-        if self.alarms.no_space:
-            return errors.NO_SPACE()
+        if self.alarms.refuses_growth:
+            return self.alarms.refusal()
         if type(request) is tuple:
             return self.headers.at(self._put_alone(*cast("tuple[bytes, bytes]", request)))
         write = self.store.begin()
@@ -124,6 +126,8 @@ class Applier:
 
     def delete_range(self, request: Any) -> Result:
         """Delete a key or a range; deleting nothing leaves the revision as it is."""
+        if self.alarms.corrupt:
+            return errors.CORRUPT()
         write = self.store.begin()
         result = execute_delete(write, request)
         self._finish(write)
@@ -133,15 +137,18 @@ class Applier:
         """If / then / else at one revision; checked as a whole before anything is written."""
         if type(request) is GuardedPut:
             return self._guarded_put(request)
-        plan = request if isinstance(request, Plan) else plan_of(request)
-        if self.alarms.no_space and has_put(plan):
-            return errors.NO_SPACE()
+        try:
+            plan = request if isinstance(request, Plan) else plan_of(request)
+        except errors.EtcdError as error:  # no member of ours proposes such
+            return error
+        if self.alarms.corrupt or (self.alarms.no_space and has_put(plan)):
+            return self.alarms.refusal()
         return self.read_txn(plan)
 
     def _guarded_put(self, txn: GuardedPut) -> Result:
         """The same for a compare-and-put."""
-        if self.alarms.no_space:
-            return errors.NO_SPACE()
+        if self.alarms.refuses_growth:
+            return self.alarms.refusal()
         succeeded = holds(self.store.reads, txn.checks)
         put = txn.success if succeeded else txn.failure
         flag = b"\x10\x01" if succeeded else b""
@@ -203,7 +210,10 @@ class Applier:
 
     def compaction(self, request: Any) -> Result:
         """Reads below the revision are refused from now on; rows go in slices."""
+        if self.alarms.corrupt:
+            return errors.CORRUPT()
         self.tell_watchers()
+        self.before_compaction(request.revision)
         try:
             self.store.compact(request.revision)
         except errors.EtcdError as error:
@@ -215,8 +225,8 @@ class Applier:
     def lease_grant(self, request: Any) -> Result:
         """A lease under the id that the proposing member chose."""
         lease = LeaseId(request.ID)
-        if self.alarms.no_space:
-            return errors.NO_SPACE()
+        if self.alarms.refuses_growth:
+            return self.alarms.refusal()
         try:
             ttl_s = self.lessor.grant(lease, request.TTL, self.now_ns)
         except errors.EtcdError as error:
@@ -228,6 +238,8 @@ class Applier:
 
     def lease_revoke(self, request: Any) -> Result:
         """Forget the lease, delete its keys in one revision, in key order."""
+        if self.alarms.corrupt:
+            return errors.CORRUPT()
         lease = LeaseId(request.ID)
         try:
             key = self.lessor.persist(lease)[0]

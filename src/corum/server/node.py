@@ -39,6 +39,7 @@ from corum.server.apply import Applier
 from corum.server.auth import Auth, Tokens
 from corum.server.auto_compaction import Policy
 from corum.server.commits import Commits, Jobs
+from corum.server.corruption import Corruption
 from corum.server.drive import Driver, Log
 from corum.server.forwarding import Forwarding
 from corum.server.gate import Gate, OpenGate
@@ -86,6 +87,10 @@ class NodeConfig:
     snapshot_count: int = 10_000
     snapshot_catchup_entries: int = 5_000
     lease_checkpoints: bool = False
+    corrupt_check_ns: int = 0
+    """Between two comparisons of all members' hashes; 0: never."""
+    compact_hash_check_ns: int = 0
+    """The same as of compactions."""
     strict_reconfig: bool = True
     server_version: str = "3.7.0"
     cluster_version: str = "3.7.0"
@@ -237,6 +242,7 @@ class Node:
         self.installation = Installation(self)
         self.handover = Handover(self)
         self.snapshotting = Snapshotting(self, ports.snapshots)
+        self.corruption = Corruption(self)
         self.versions = Versions(self)
         self.v2 = V2(self)
         self.v2.recover(storage.snapshot().data)
@@ -298,10 +304,8 @@ class Node:
             raise errors.NO_LEADER()
 
     def check_local(self, meta: Any) -> None:
-        """A read of this member's own state; refused while the cluster is corrupt."""
+        """A read of this member's own state; served while the cluster is corrupt, as by etcd."""
         self.check_open(meta)
-        if self.alarms.corrupt:
-            raise errors.CORRUPT()
 
     def check_writable(self, meta: Any) -> None:
         """A call that will be proposed."""
@@ -410,6 +414,7 @@ class Node:
         self.handover.tick(now_ns)
         self.v2.tick(now_ns)
         self.auth.tick(now_ns)
+        self.corruption.tick(now_ns)
         if self.auto_compaction is not None:
             self._compact_automatically(self.auto_compaction, now_ns)
         self._say(self.watch.tick(now_ns))
@@ -673,10 +678,11 @@ class Node:
         self._raising_no_space = True
         self.raise_alarm(NOSPACE)
 
-    def raise_alarm(self, alarm: int) -> None:
-        """Have the cluster told of an alarm of this member."""
+    def raise_alarm(self, alarm: int, member: int | None = None) -> None:
+        """Have the cluster told of an alarm of this member, or of another one."""
+        whose = self.members.local if member is None else member
         request = rpc.AlarmRequest(
-            action=rpc.AlarmRequest.ACTIVATE, memberID=self.members.local, alarm=alarm
+            action=rpc.AlarmRequest.ACTIVATE, memberID=whose, alarm=alarm
         )
         self.propose_own(op.ALARM, request.SerializeToString(), request)
 

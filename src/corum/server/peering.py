@@ -61,8 +61,10 @@ class Peering(Protocol):
         body: bytes,
         timeout_ms: int,
         done: Callable[[int, bytes], None],
+        *,
+        verb: str = "POST",
     ) -> None:
-        """POST to a member's peer port; `done(status, body)`, status 0 without an answer."""
+        """Ask a member's peer port; `done(status, body)`, status 0 without an answer."""
         ...
 
     def active_since(self, member: int) -> int:
@@ -89,6 +91,8 @@ class NoPeers:
         body: bytes,
         timeout_ms: int,
         done: Callable[[int, bytes], None],
+        *,
+        verb: str = "POST",
     ) -> None:
         """Nobody answers."""
         done(0, b"")

@@ -34,6 +34,8 @@ class Alarms:
         self._active: set[tuple[int, int]] = set()
         self.no_space = False
         self.corrupt = False
+        self.refuses_growth = False
+        """Either of the two: no put, no grant."""
 
     def restore(self, alarms: Iterable[tuple[int, int]]) -> None:
         """Take over what the backend holds: (member, alarm)."""
@@ -64,6 +66,11 @@ class Alarms:
         kinds = {alarm for _, alarm in self._active}
         self.no_space = NOSPACE in kinds
         self.corrupt = CORRUPT in kinds
+        self.refuses_growth = self.no_space or self.corrupt
+
+    def refusal(self) -> errors.EtcdError:
+        """What is answered to a put; the worse one first."""
+        return errors.CORRUPT() if self.corrupt else errors.NO_SPACE()
 
 
 class Space:
