@@ -23,3 +23,10 @@ def client(endpoint: str) -> Iterator[corum.Client]:
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     return re.sub(r"\W+", "-", request.node.nodeid)
+
+
+@pytest.fixture(scope="session")
+def stm_client(endpoint: str) -> Iterator[corum.Client]:
+    """For properties: their examples share it."""
+    with corum.Client(endpoint, timeout_s=20) as client:
+        yield client
