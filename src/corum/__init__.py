@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from corum import v2 as v2
     from corum.client._async.client import AsyncClient
     from corum.client._sync.client import Client
     from corum.client.options import Tls
     from corum.cluster.cluster import LocalCluster
     from corum.member.embed import Member
 
-__all__ = ["AsyncClient", "Client", "LocalCluster", "Member", "Tls"]
+__all__ = ["AsyncClient", "Client", "LocalCluster", "Member", "Tls", "v2"]
 
 _WHERE = {
     "AsyncClient": "corum.client._async.client",
@@ -23,8 +24,10 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        from importlib import import_module
+    from importlib import import_module
 
+    if name == "v2":
+        return import_module("corum.v2")
+    if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

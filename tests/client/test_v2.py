@@ -1,0 +1,194 @@
+"""The v2 client, in python-etcd's vocabulary, against Go etcd 3.5.1 and ours."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from corum import v2
+from oracle import servers
+
+pytestmark = [pytest.mark.compat, pytest.mark.process]
+
+
+@pytest.fixture
+def client(server: servers.Server) -> Iterator[v2.Client]:
+    with v2.Client("127.0.0.1", server.client_port, read_timeout=20) as client:
+        for node in list(client.read("/").leaves):
+            assert node.key is not None
+            if node.key != "/":
+                client.delete(f"/{node.key.split('/')[1]}", recursive=True, dir=True)
+        yield client
+
+
+def test_write_read_delete(client: v2.Client) -> None:
+    """A key lives from write to delete; what was there before is told."""
+    made = client.write("/a", "1")
+    assert (made.action, made.key, made.value, made.newKey) == ("set", "/a", "1", True)
+    assert made.prev_node is None
+    found = client.read("/a")
+    assert (found.action, found.value, found.newKey) == ("get", "1", False)
+    assert found.etcd_index >= (found.modifiedIndex or 0) > 0
+    again = client.set("/a", 2)
+    assert again.prev_node is not None
+    assert (again.prev_node.value, again.newKey) == ("1", False)
+    assert "/a" in client
+    gone = client.pop("/a")
+    assert gone is not None
+    assert gone.value == "2"
+    assert "/a" not in client
+    with pytest.raises(v2.EtcdKeyNotFound) as told:
+        client.get("/a")
+    assert told.value.payload["errorCode"] == 100
+
+
+def test_conditions(client: v2.Client) -> None:
+    """By value, by index, by existence; each refusal has its name."""
+    client.write("/c", "1", prevExist=False)
+    with pytest.raises(v2.EtcdAlreadyExist):
+        client.write("/c", "2", prevExist=False)
+    with pytest.raises(v2.EtcdKeyNotFound):
+        client.write("/missing", "2", prevExist=True)
+    assert client.test_and_set("/c", "2", "1").action == "compareAndSwap"
+    with pytest.raises(v2.EtcdCompareFailed):
+        client.test_and_set("/c", "3", "1")
+    node = client.read("/c")
+    node.value = "4"
+    assert client.update(node).value == "4"
+    with pytest.raises(v2.EtcdCompareFailed):
+        client.update(node)  # read before that change
+    with pytest.raises(v2.EtcdCompareFailed):
+        client.delete("/c", prevValue="other")
+    assert client.delete("/c", prevValue="4").action == "compareAndDelete"
+
+
+def test_directories(client: v2.Client) -> None:
+    """Trees, keys in order, and what may not be done to a directory."""
+    client.write("/d", None, dir=True)
+    client.write("/d/x/y", "1")
+    client.write("/d/z", "2")
+    tree = client.read("/d", recursive=True, sorted=True)
+    assert [(leaf.key, leaf.value) for leaf in tree.leaves] == [("/d/x/y", "1"), ("/d/z", "2")]
+    assert [node.key for node in tree.get_subtree()] == ["/d", "/d/x", "/d/x/y", "/d/z"]
+    assert [child.key for child in tree.children] == ["/d/x/y", "/d/z"]
+    with pytest.raises(v2.EtcdNotFile):
+        client.write("/d", "value")
+    with pytest.raises(v2.EtcdNotDir):
+        client.write("/d/z/below", "value")
+    with pytest.raises(v2.EtcdDirNotEmpty):
+        client.delete("/d", dir=True)
+    with pytest.raises(v2.EtcdRootReadOnly):
+        client.delete("/", recursive=True)
+    keys = [client.write("/q", str(n), append=True).key for n in range(3)]
+    assert keys == sorted(key for key in keys if key)
+    assert client.delete("/d", recursive=True).action == "delete"
+    assert [node.value for node in client.read("/q", sorted=True).leaves] == ["0", "1", "2"]
+
+
+def test_ttl_and_refresh(client: v2.Client) -> None:
+    """A key goes by itself; refreshing it wakes nobody who waits."""
+    client.write("/t", "1", ttl=1)
+    end = time.monotonic() + 20
+    while "/t" in client and time.monotonic() < end:
+        time.sleep(0.05)
+    assert "/t" not in client
+    kept = client.write("/t", "1", ttl=50)
+    assert kept.ttl == 50
+    assert kept.expiration is not None
+    after = client.refresh("/t", 100)
+    assert (after.value, after.ttl) == ("1", 100)
+    with pytest.raises(v2.EtcdWatchTimedOut):
+        client.watch("/t", index=(kept.modifiedIndex or 0) + 1, timeout=0.2)
+    with pytest.raises(v2.EtcdKeyNotFound):
+        client.refresh("/missing", 5)
+
+
+def test_watching(client: v2.Client) -> None:
+    """The next change, a change of the past, and every change from an index on."""
+    first = client.write("/w/1", "a")
+    timer = threading.Timer(0.1, client.write, ("/w/2", "b"))
+    timer.start()
+    assert client.watch("/w", recursive=True, timeout=20).value == "b"
+    timer.join()
+    client.delete("/w/1")
+    changes = client.eternal_watch("/w", index=first.modifiedIndex, recursive=True)
+    seen = [next(changes) for _ in range(3)]
+    assert [(c.action, c.key) for c in seen] == [
+        ("set", "/w/1"),
+        ("set", "/w/2"),
+        ("delete", "/w/1"),
+    ]
+
+
+def test_old_events_are_dropped(client: v2.Client) -> None:
+    """A watch from before the last thousand events is refused by name."""
+    first = client.write("/h", "0")
+    for n in range(1_001):
+        client.write("/h", str(n))
+    with pytest.raises(v2.EtcdEventIndexCleared):
+        client.watch("/h", index=first.modifiedIndex)
+
+
+def test_the_cluster(client: v2.Client, server: servers.Server) -> None:
+    """Members, leader, statistics, URLs."""
+    assert client.machines == [server.client_url]
+    (member,) = client.members.values()
+    assert member["name"] == "default" == client.leader["name"]
+    assert client.stats["name"] == "default"
+    assert client.store_stats["getsFail"] >= 0
+    assert "followers" in client.leader_stats
+
+
+def test_lock_is_exclusive_and_fair(client: v2.Client) -> None:
+    """Two take turns in the order in which they came; one that does not wait is told no."""
+    order: list[str] = []
+    held = v2.Lock(client, "l")
+    assert held.acquire(lock_ttl=60)
+    assert held.is_acquired
+    assert not v2.Lock(client, "l").acquire(blocking=False)
+    assert not v2.Lock(client, "l").acquire(timeout=0.2)
+
+    def wait(name: str) -> None:
+        with v2.Lock(client, "l"):
+            order.append(name)
+
+    threads: list[threading.Thread] = []
+    for n, name in enumerate(("first", "second"), 2):
+        threads.append(threading.Thread(target=wait, args=(name,)))
+        threads[-1].start()
+        end = time.monotonic() + 20
+        while len(list(client.read(held.path).leaves)) < n and time.monotonic() < end:
+            time.sleep(0.01)
+    assert order == []
+    held.release()
+    for thread in threads:
+        thread.join(20)
+    assert order == ["first", "second"]
+
+
+def test_lock_that_ran_out(client: v2.Client) -> None:
+    """Who held it is told; the next one gets it."""
+    short = v2.Lock(client, "e")
+    assert short.acquire(lock_ttl=1)
+    assert v2.Lock(client, "e").acquire(timeout=20)
+    with pytest.raises(v2.EtcdLockExpired):
+        _ = short.is_acquired
+    assert not short.is_taken
+
+
+def test_reconnecting(server: servers.Server) -> None:
+    """A dead host in front is passed over, for writes too, as nothing was sent to it."""
+    hosts = (("127.0.0.1", servers.free_port()), ("127.0.0.1", server.client_port))
+    with v2.Client(hosts, allow_reconnect=True) as client:
+        client.write("/r", "1")
+        assert client.port == server.client_port
+    with v2.Client(hosts) as lone, pytest.raises(v2.EtcdConnectionFailed):
+        lone.write("/r", "1")
+
+
+def test_expected_cluster(server: servers.Server) -> None:
+    """Another cluster behind the same address is noticed."""
+    client = v2.Client(port=server.client_port, expected_cluster_id="1234")
+    with client, pytest.raises(v2.EtcdClusterIdChanged):
+        client.read("/")
