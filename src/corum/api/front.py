@@ -81,6 +81,7 @@ class Front:
         self._emulated = emulated
         self._streams: dict[int, _Call] = {}
         self._rules = rules
+        self._cors = canonical(cors_headers(rules.cors, None))
         self._access = Access(node, self)
         self._security = Security(node, self, self._access)
         self.keys = Keys(node, self, transport, self._access)
@@ -167,6 +168,13 @@ class Front:
         """A whole answer, with the headers that every one carries."""
         headers = [*answer.headers, *cors_headers(self._rules.cors, None)]
         self._transport.http_reply(call, answer.status, canonical(headers), answer.body)
+
+    def answer_canonical(
+        self, call: int, status: int, headers: list[tuple[str, str]], body: bytes
+    ) -> None:
+        """The same for one whose headers are spelled as Go does it already; the list is kept."""
+        headers += self._cors
+        self._transport.http_reply(call, status, headers, body)
 
     def _status(self, call: int, verb: str, path: str, query: str) -> None:
         node, emulated = self._node, self._emulated

@@ -45,6 +45,8 @@ def wrong_verb(*allowed: str) -> Answer:
 
 def clean_path(path: str) -> str:
     """The path to redirect to (301) when it differs: no "." and "..", no double slashes."""
+    if path.startswith("/") and "//" not in path and "/." not in path:
+        return path
     if not path.startswith("/"):
         path = f"/{path}"
     cleaned = posixpath.normpath(path)

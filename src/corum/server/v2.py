@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corum import v2store
 from corum.membership.members import Member, Members
 from corum.pb import etcdserver
+from corum.pb.wire import bytes_field, varint
 from corum.raft import Entry, EntryType
 from corum.server.operations import V2_REQUEST
 from corum.server.proposals import Answer
@@ -129,30 +130,37 @@ class V2:
         v2store.apply(self.store, Request("PUT", path, text), self._node.ports.unix_time_ns())
 
 
+_METHODS: Final = {
+    name: bytes_field(2, name.encode()) for name in ("POST", "PUT", "DELETE", "QGET", "SYNC")
+}
+
+
 def encode(request: Request, request_id: int) -> bytes:
-    """etcdserverpb.Request as etcd up to 3.5 writes it: every scalar present (peer-wire §6)."""
-    message = etcdserver.Request(
-        ID=request_id,
-        Method=request.method,
-        Path=request.path,
-        Val=request.val,
-        Dir=request.dir,
-        PrevValue=request.prev_value,
-        PrevIndex=request.prev_index,
-        Expiration=request.expiration_ns,
-        Wait=False,
-        Since=0,
-        Recursive=request.recursive,
-        Sorted=request.sorted,
-        Quorum=False,
-        Time=request.time_ns,
-        Stream=False,
-    )
-    if request.prev_exist is not None:
-        message.PrevExist = request.prev_exist
-    if request.refresh:
-        message.Refresh = True
-    return message.SerializeToString()
+    """etcdserverpb.Request as etcd up to 3.5 writes it: every scalar present (peer-wire §6).
+
+    By hand: a message class takes six times as long.
+    """
+    path, val = request.path.encode("utf-8", "replace"), request.val.encode("utf-8", "replace")
+    prev_value = request.prev_value.encode("utf-8", "replace")
+    prev_exist = request.prev_exist
+    return b"".join(
+        (
+            b"\x08", varint(request_id),
+            _METHODS[request.method],
+            b"\x1a", varint(len(path)), path,
+            b"\x22", varint(len(val)), val,
+            b"\x28\x01" if request.dir else b"\x28\x00",
+            b"\x32", varint(len(prev_value)), prev_value,
+            b"\x38", varint(request.prev_index),
+            b"" if prev_exist is None else b"\x40\x01" if prev_exist else b"\x40\x00",
+            b"\x48", varint(request.expiration_ns),
+            b"\x50\x00\x58\x00",
+            b"\x60\x01" if request.recursive else b"\x60\x00",
+            b"\x68\x01\x70\x00\x78" if request.sorted else b"\x68\x00\x70\x00\x78",
+            varint(request.time_ns),
+            b"\x80\x01\x00\x88\x01\x01" if request.refresh else b"\x80\x01\x00",
+        )
+    )  # fmt: skip
 
 
 def decode(data: bytes) -> tuple[int, Request]:

@@ -68,10 +68,13 @@ class V2Error(Exception):
     """A v2 answer with an errorCode. `index` is the store's index when it was refused."""
 
     def __init__(self, code: int, cause: str = "", index: int = 0) -> None:
-        super().__init__(f"{code}: {MESSAGES[code]} ({cause}) [{index}]")
+        super().__init__(code, cause, index)
         self.code = code
         self.cause = cause
         self.index = index
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message} ({self.cause}) [{self.index}]"
 
     @property
     def message(self) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from json import JSONEncoder
+from json.encoder import encode_basestring
 from typing import Final
 
 ZERO_TIME: Final = "0001-01-01T00:00:00Z"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NS: Final = 1_000_000_000
 
-_encode: Final = JSONEncoder(ensure_ascii=False).encode
 _special: Final = re.compile("[<>&\u2028\u2029\ud800-\udfff]|\\\\[bf]")
 _escape: Final = re.compile("\\\\.|[<>&\u2028\u2029\ud800-\udfff]")
 _REPLACEMENTS: Final = {
@@ -32,10 +31,22 @@ _REPLACEMENTS: Final = {
 
 def quote(text: str) -> str:
     """A JSON string."""
-    quoted = _encode(text)
+    quoted = encode_basestring(text)
+    if quoted.isascii() and not _needs_more(quoted):
+        return quoted
     if _special.search(quoted):
         return _escape.sub(_replace, quoted)
     return quoted
+
+
+def _needs_more(quoted: str) -> bool:
+    """Five searches of a character take a tenth of the time of the expression's one."""
+    return (
+        "<" in quoted
+        or ">" in quoted
+        or "&" in quoted
+        or ("\\" in quoted and ("\\b" in quoted or "\\f" in quoted))
+    )
 
 
 def _replace(match: re.Match[str]) -> str:

@@ -41,8 +41,8 @@ class EventHistory:
             self.size += 1
         oldest = self.events[self.front]
         assert oldest is not None
-        self.start_index = oldest.index
-        self.last_index = event.index
+        self.start_index = oldest.node.modified_index
+        self.last_index = event.node.modified_index
 
     def scan(self, key: str, recursive: bool, since: int, store_index: int) -> Event | None:
         """The first event from index `since` on that concerns `key`. Raises 401 when it is gone."""

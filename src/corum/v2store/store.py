@@ -102,7 +102,8 @@ class Store:
         """
         path = clean(path)
         try:
-            previous = self._find_or_none(path, required=refresh)
+            find = self.tree.find if refresh else self.tree.find_or_none
+            previous = find(path, self.index)
             if refresh and previous is not None:
                 value = previous.value
             event = self._make(
@@ -216,14 +217,6 @@ class Store:
     def _refuse_roots(self, path: str) -> None:
         if path in self._read_only:
             raise V2Error(errors.ROOT_READ_ONLY, "/", self.index)
-
-    def _find_or_none(self, path: str, *, required: bool) -> Node | None:
-        try:
-            return self.tree.find(path, self.index)
-        except V2Error as error:
-            if required or error.code != errors.KEY_NOT_FOUND:
-                raise
-            return None
 
     def _compare(self, path: str, prev_value: str, prev_index: int) -> Node:
         node = self.tree.find(path, self.index)

@@ -15,6 +15,8 @@ _NS: Final = 1_000_000_000
 
 def clean(path: str) -> str:
     """The absolute path without empty, `.` and `..` components (Go's path.Clean("/" + path))."""
+    if path[:1] == "/" and "//" not in path and "/." not in path and path[-1] != "/":
+        return path  # as nearly all are
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":
@@ -115,6 +117,20 @@ class Tree:
             if child is None:
                 missing = f"{node.path.rstrip('/')}/{name}"
                 raise V2Error(errors.KEY_NOT_FOUND, missing, index)
+            node = child
+        return node
+
+    def find_or_none(self, path: str, index: int) -> Node | None:
+        """The same, but None for a missing one."""
+        node = self.root
+        for name in path.split("/")[1:]:
+            if not name:
+                break
+            if node.children is None:
+                raise V2Error(errors.NOT_DIR, node.path, index)
+            child = node.children.get(name)
+            if child is None:
+                return None
             node = child
         return node
 

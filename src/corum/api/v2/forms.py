@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from binascii import a2b_qp
 from typing import Final
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote
 
 from corum.v2store import KEYS_PREFIX, Request, V2Error, errors
 from corum.values import NS_PER_S, value
@@ -14,6 +15,7 @@ _FALSE: Final = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 _NUMBER: Final = re.compile(r"[0-9]+")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _U64_MAX: Final = 2**64 - 1
+_I64_HALF: Final = 2**63
 FORM: Final = "application/x-www-form-urlencoded"
 PREFIX: Final = "/v2/keys"
 
@@ -37,9 +39,15 @@ def form_of(query: str, content_type: str, body: bytes, verb: str) -> Form:
     found: Form = {}
     sources = [query]
     if verb in ("PUT", "POST") and content_type.partition(";")[0].strip().lower() == FORM:
-        sources.insert(0, body.decode("utf-8", "surrogateescape"))
+        sources.insert(0, body.decode("utf-8", "replace"))
     for source in sources:
-        for pair in filter(None, source.split("&")):
+        for pair in source.split("&") if source else ():
+            if not pair:
+                continue
+            if "%" not in pair and "+" not in pair and ";" not in pair:
+                name, _, text = pair.partition("=")
+                found.setdefault(name, text)
+                continue
             bad = _BAD_ESCAPE.search(pair)
             if bad is not None:
                 cause = f'invalid URL escape "{pair[bad.start() : bad.start() + 3]}"'
@@ -47,15 +55,23 @@ def form_of(query: str, content_type: str, body: bytes, verb: str) -> Form:
             if ";" in pair:
                 raise V2Error(errors.INVALID_FORM, "invalid semicolon separator in query")
             name, _, text = pair.partition("=")
-            found.setdefault(
-                unquote_plus(name, errors="replace"), unquote_plus(text, errors="replace")
-            )
+            found.setdefault(_unescape(name), _unescape(text))
     return found
+
+
+def _unescape(text: str) -> str:
+    """Of a form: what stands behind its escapes, all whole; bytes that are no UTF-8 are replaced.
+
+    Quoted-printable has the same escapes behind another sign, and is read in C.
+    """
+    quoted = text.encode().replace(b"+", b" ").replace(b"=", b"=3D").replace(b"%", b"=")
+    return a2b_qp(quoted).decode("utf-8", "replace")
 
 
 def parse(verb: str, path: str, form: Form, now_ns: int) -> Wanted:
     """The request, or the first thing wrong with it (V2Error with index 0)."""
-    key = unquote(path, errors="replace").removeprefix(PREFIX)
+    key = unquote(path, errors="replace") if "%" in path else path
+    key = key.removeprefix(PREFIX)
     prev_index = _number(form, "prevIndex")
     since = _number(form, "waitIndex")
     flags = {
@@ -125,4 +141,5 @@ def _expiration(form: Form, now_ns: int) -> int:
         return 0
     if not _NUMBER.fullmatch(text) or int(text) > _U64_MAX:
         raise V2Error(errors.TTL_NOT_A_NUMBER, 'invalid value for "ttl"')
-    return now_ns + int(text) * NS_PER_S
+    # As a 64-bit number, which a TTL of centuries overflows (as etcd's does).
+    return (now_ns + int(text) * NS_PER_S + _I64_HALF) % (2 * _I64_HALF) - _I64_HALF

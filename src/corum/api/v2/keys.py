@@ -31,6 +31,9 @@ class Answers(Protocol):
     """Where whole answers go."""
 
     def answer(self, call: int, answer: Answer) -> None: ...
+    def answer_canonical(
+        self, call: int, status: int, headers: list[tuple[str, str]], body: bytes
+    ) -> None: ...
 
 
 class Keys:
@@ -45,6 +48,7 @@ class Keys:
         self._calls: dict[int, Waiter] = {}
         self._blocked: set[int] = set()
         self._cluster = ("x-etcd-cluster-id", f"{node.members.cluster:x}")
+        self._fixed = canonical((JSON, self._cluster))
 
     def request(
         self,
@@ -124,8 +128,14 @@ class Keys:
 
     def _tell(self, call: int, event: Event, no_value: bool) -> None:
         body = event.to_json(KEYS_PREFIX, no_value=no_value).encode("utf-8", "replace") + b"\n"
-        status = 201 if event.created else 200
-        self._front.answer(call, Answer(status, self._headers(event.etcd_index), body))
+        node = self._node
+        headers = [
+            *self._fixed,
+            ("X-Etcd-Index", str(event.etcd_index)),
+            ("X-Raft-Index", str(node.committed)),
+            ("X-Raft-Term", str(node.term)),
+        ]
+        self._front.answer_canonical(call, 201 if event.created else 200, headers, body)
 
     def refuse(self, call: int, cause: str) -> None:
         """A request that the cluster could not decide in time."""
