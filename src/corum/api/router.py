@@ -15,8 +15,9 @@ from corum import errors
 from corum.api.methods import METHODS
 from corum.api.v3.calls import Service
 from corum.metrics import Metrics
+from corum.pb import rpc
 from corum.server.auth import EarlyToken
-from corum.server.node import Node
+from corum.server.node import HAS_LEADER, Node
 
 METADATA_KEYS: Final = ("token", "authorization", "hasleader", "client-api-version")
 """What handlers find in `meta`, in this order."""
@@ -26,6 +27,11 @@ PEER_KINDS: Final = (
     *(wire.RESPONSE_HEAD, wire.RESPONSE_CHUNK, wire.RESPONSE_END),
 )
 """Bodies that are streamed to us, and answers to our own requests: only members send such."""
+
+LEARNER_RANGE: Final = "/etcdserverpb.KV/Range"
+"""A learner serves it from its own state only."""
+LEARNER_OTHERS: Final = ("/etcdserverpb.Maintenance/Status", "/etcdserverpb.Maintenance/Snapshot")
+"""What else a learner serves (as etcd)."""
 
 HttpHandler: TypeAlias = Callable[..., None]
 
@@ -48,6 +54,7 @@ class Router:
         self._unary: list[Any] = [_unimplemented(path) for path, _ in METHODS]
         self._streams: list[Any] = [(one, None, None, None) for one in self._unary]
         self._open: dict[int, tuple[int, Any]] = {}
+        node.leaderless = self.no_leader
         for service in services:
             self._register(service)
         self.metrics = Metrics()
@@ -81,6 +88,8 @@ class Router:
 
     def dispatch(self, events: list[tuple[Any, ...]]) -> None:
         """Give every event to its handler, in order."""
+        if not self.node.leader or self.node.is_learner:
+            events = self._admitted(events)
         unary_kind, unary, started = wire.UNARY, self._unary, self.grpc.started
         versions, kinds = self.versions, self._kinds
         for event in events:
@@ -99,6 +108,36 @@ class Router:
                     self._bug(method, call, error)
             else:
                 kinds[event[0]](event)
+
+    def _admitted(self, events: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Without calls that a member without leader, or a learner, refuses."""
+        kept: list[tuple[Any, ...]] = []
+        for event in events:
+            if event[0] == wire.UNARY:
+                _, call, method, message, meta = event
+                error = self._refusal(method, message, meta)
+                if error is not None:
+                    self.grpc.started[method] += 1
+                    self.refuse(method, call, error)
+                    continue
+            kept.append(event)
+        return kept
+
+    def _refusal(self, method: int, message: bytes, meta: Any) -> errors.EtcdError | None:
+        """What every call is asked, whatever it wants; `message` is empty for a stream."""
+        node = self.node
+        if node.is_learner and not _learner_serves(METHODS[method][0], message):
+            return errors.NOT_SUPPORTED_FOR_LEARNER()
+        if not node.leader and meta[HAS_LEADER] == "true":
+            return errors.NO_LEADER()
+        return None
+
+    def no_leader(self) -> None:
+        """There has been none for long: streams of clients that demand one end (as in etcd)."""
+        for call, (method, meta) in list(self._open.items()):
+            if meta[HAS_LEADER] == "true":
+                self._forget(call)
+                self.refuse(method, call, errors.NO_LEADER())
 
     def call(self, call: int, method: int, message: bytes, meta: Any) -> None:
         """One unary request that did not come as gRPC."""
@@ -135,6 +174,10 @@ class Router:
 
     def open_stream(self, call: int, method: int, meta: Any) -> None:
         """A client-streaming or bidirectional call began."""
+        refusal = self._refusal(method, b"", meta)
+        if refusal is not None:
+            self.refuse(method, call, refusal)
+            return
         try:
             self._streams[method][0](call, meta)
         except errors.EtcdError as error:
@@ -216,6 +259,15 @@ class Router:
     def _synced(self, event: tuple[Any, ...]) -> None:
         _, token, error, took_ns = event
         self.node.driver.synced(token, error, took_ns)
+
+
+def _learner_serves(path: str, message: bytes) -> bool:
+    if path != LEARNER_RANGE:
+        return path in LEARNER_OTHERS
+    try:
+        return bool(rpc.RangeRequest.FromString(message).serializable)
+    except Exception:  # upb's DecodeError: its handler says so
+        return True
 
 
 def _nobody() -> PeerEvents:

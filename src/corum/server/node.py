@@ -63,6 +63,8 @@ from corum.server.v2 import decode as decode_v2
 from corum.values import NS_PER_MS, LeaseId, value
 
 COMPACTION_SLICE_ROWS: Final = 500
+LEADERLESS_ELECTIONS: Final = 3
+"""Election timeouts without a leader after which streams that demand one end (as in etcd)."""
 HAS_LEADER: Final = 2
 """Where `meta` holds the `hasleader` metadata."""
 REMOVE_NODE: Final = 1
@@ -233,6 +235,10 @@ class Node:
         self.soft = SoftState(0, Role.FOLLOWER)
         self.leader_changes_total = 0
         self.leader_since_ns = 0
+        self._leaderless_at_ns = 0
+        """When there will have been no leader for long; 0 while there is one, or it is told."""
+        self.leaderless: Callable[[], None] = lambda: None
+        """Told then."""
         self.compacted_rows_total = 0
         self.replaying = True
         """True until everything that was committed before this start is applied."""
@@ -415,6 +421,9 @@ class Node:
         self.v2.tick(now_ns)
         self.auth.tick(now_ns)
         self.corruption.tick(now_ns)
+        if 0 < self._leaderless_at_ns <= now_ns:
+            self._leaderless_at_ns = 0
+            self.leaderless()
         if self.auto_compaction is not None:
             self._compact_automatically(self.auto_compaction, now_ns)
         self._say(self.watch.tick(now_ns))
@@ -537,6 +546,11 @@ class Node:
             self.leader_changes_total += 1
             self.leader_since_unix_ns = self.ports.unix_time_ns()
             self.leader_since_ns = self.now_ns
+        if state.leader:
+            self._leaderless_at_ns = 0
+        elif self.soft.leader:
+            patience_ns = LEADERLESS_ELECTIONS * self.config.election_ms * NS_PER_MS
+            self._leaderless_at_ns = self.now_ns + patience_ns
         self.soft = state
         self.headers.set_term(self.raft.raft.term)
         if self.is_leader and not was_leader:
@@ -681,9 +695,7 @@ class Node:
     def raise_alarm(self, alarm: int, member: int | None = None) -> None:
         """Have the cluster told of an alarm of this member, or of another one."""
         whose = self.members.local if member is None else member
-        request = rpc.AlarmRequest(
-            action=rpc.AlarmRequest.ACTIVATE, memberID=whose, alarm=alarm
-        )
+        request = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, memberID=whose, alarm=alarm)
         self.propose_own(op.ALARM, request.SerializeToString(), request)
 
     def _alarm_changed(self) -> None:
