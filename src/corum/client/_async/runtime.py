@@ -134,11 +134,12 @@ class Network:
     async def aclose(self) -> None:
         """Break everything off. Idempotent."""
         if self._loop is not None:
-            self._pause()
+            if not self._loop.is_closed():
+                self._pause()
             self._loop = None
         gone = RpcError(1, "the client was closed")
         for future in self._calls.values():
-            if not future.done():
+            if not future.done() and not future.get_loop().is_closed():
                 future.set_exception(gone)
         self._calls.clear()
         for stream in list(self._streams.values()):
@@ -326,4 +327,5 @@ class Background:
 
     async def aclose(self) -> None:
         """Wait for its end, which the caller has made it come to."""
-        await asyncio.gather(self._task, return_exceptions=True)
+        if not self._task.done():
+            await asyncio.gather(self._task, return_exceptions=True)
