@@ -39,11 +39,12 @@ test: lint ## lint, Rust's tests, all Python tests
 	cargo test --manifest-path rust/Cargo.toml -q
 	$(BIN)/python -m pytest
 
-.build/.go: benchmarks/go/go.mod $(wildcard benchmarks/go/loadgen/*.go)
+.build/.go: benchmarks/go/go.mod $(wildcard benchmarks/go/*/*.go)
 	@mkdir -p .build/bin
 	@for tool in server:etcd etcdctl:etcdctl etcdutl:etcdutl; do \
 	  nice -n 5 go build -C benchmarks/go -trimpath -o $(CURDIR)/.build/bin/$${tool#*:} go.etcd.io/etcd/$${tool%:*}/v3 || exit 1; done
 	@nice -n 5 go build -C benchmarks/go -trimpath -o $(CURDIR)/.build/bin/loadgen ./loadgen
+	@nice -n 5 go build -C benchmarks/go -trimpath -o $(CURDIR)/.build/bin/recipes ./recipes
 	@touch $@
 
 bench: build .build/.go ## Go etcd and ours side by side (needs Go); BENCH="--quick" etc.

@@ -35,6 +35,7 @@ class AsyncQueue:
     """First in, first out, by the order in which the cluster took the items.
 
     Keys are `<name>/<nanoseconds>`; the order is that of their revisions, so clocks do not matter.
+    (Go's Queue takes all keys that begin with its name, those of `<name>2/` too.)
     """
 
     def __init__(self, client: AsyncClient, name: Bytes) -> None:

@@ -36,6 +36,7 @@ class Queue:
     """First in, first out, by the order in which the cluster took the items.
 
     Keys are `<name>/<nanoseconds>`; the order is that of their revisions, so clocks do not matter.
+    (Go's Queue takes all keys that begin with its name, those of `<name>2/` too.)
     """
 
     def __init__(self, client: Client, name: Bytes) -> None:
