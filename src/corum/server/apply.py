@@ -8,7 +8,7 @@ the member where somebody waits for it sends it. Nothing here reads a clock that
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from corum import errors
 from corum.backend import schema
@@ -37,7 +37,13 @@ from corum.server import operations as op
 from corum.server.headers import Headers, revision_only
 from corum.server.listeners import Ear, Listeners
 from corum.server.space import Alarms, alarm_bytes
-from corum.values import LeaseId
+from corum.values import NS_PER_MS, LeaseId
+
+MANY_MESSAGES: Final = 200
+"""Fewer watchers than that are told at once, always."""
+READER_NS: Final = 10_000
+"""What taking a message in costs its reader, about (Go's client on a machine with other work)."""
+TELL_PAUSE_MAX_NS: Final = 20 * NS_PER_MS
 
 Result = Any
 """Response bytes, or the EtcdError that came of it."""
@@ -78,7 +84,11 @@ class Applier:
         self.listeners = Listeners()
         self._watched = False
         self._changes: list[Change] = []
-        """Of the batch being applied, not told to watchers yet."""
+        """Applied, not told to watchers yet."""
+        self._heard = 0
+        """So many of them were told to the listeners."""
+        self.tell_at_ns = 0
+        """When the watchers may be told again."""
         self.granted_total = 0
         self.revoked_total = 0
         self.counts = dict.fromkeys(op.NAMES, 0)
@@ -200,13 +210,40 @@ class Applier:
                 self.observe(operation, took_ns // entries, count - counted[operation])
                 counted[operation] = count
 
+    def end_batch(self) -> None:
+        """Entries were applied: tell who waits for their changes."""
+        if not self._changes:
+            return
+        fresh = self._changes[self._heard :]
+        self._heard = len(self._changes)
+        if self.watchers_due:
+            self.tell_watchers()
+        if self.listeners.waiting:
+            self.listeners.tell(fresh)
+
+    @property
+    def has_untold(self) -> bool:
+        """Watchers have to be told of something, at `tell_at_ns`."""
+        return bool(self._changes)
+
+    @property
+    def watchers_due(self) -> bool:
+        """Watchers have to be told of something now."""
+        return bool(self._changes) and self.now_ns >= self.tell_at_ns
+
     def tell_watchers(self) -> None:
-        """At the end of a batch: one round for all its changes costs little more than for one."""
+        """One round for all changes: it costs little more than one for the first of them.
+
+        After a round of many messages there is a pause of about the time that their readers need:
+        what changes meanwhile comes in one message each, or they would never keep up. Whoever
+        changes what is watched must call this first.
+        """
         if self._changes:
-            changes, self._changes = self._changes, []
-            self._say(self.watch.notify(self.store.revision, changes))
-            if self.listeners.waiting:
-                self.listeners.tell(changes)
+            changes, self._changes, self._heard = self._changes, [], 0
+            told = self.watch.notify(self.store.revision, changes)
+            self._say(told)
+            if len(told) >= MANY_MESSAGES:
+                self.tell_at_ns = self.now_ns + min(len(told) * READER_NS, TELL_PAUSE_MAX_NS)
 
     def compaction(self, request: Any) -> Result:
         """Reads below the revision are refused from now on; rows go in slices."""

@@ -388,6 +388,8 @@ class Node:
             self.installation.step()
         if self.commits.due(now_ns):
             self.commits.run(*self.backend_position, now_ns)
+        if self.applier.watchers_due:
+            self.applier.tell_watchers()
         if self.watch.has_work:
             self._say(self.watch.sync_slice())
         if self.store.compaction is not None:
@@ -399,6 +401,8 @@ class Node:
         if self.watch.has_work or self.driver.wants_turn or self.versions.due(now_ns):
             return 0
         until = self._next_tick_ns
+        if self.applier.has_untold:
+            until = min(until, self.applier.tell_at_ns)
         if self.defragmentation.active:
             until = min(until, now_ns + DEFRAGMENT_POLL_NS)
         if self.store.compaction is not None:
@@ -514,7 +518,7 @@ class Node:
                 replies.append((waiter[1], result))
             else:
                 out.error(waiter[1], result)
-        self.applier.tell_watchers()
+        self.applier.end_batch()
         self.applier.measured(len(entries), self.ports.unix_time_ns() - start_ns)
         last = entries[-1]
         self.applied_index = last.index

@@ -62,14 +62,14 @@ class Outbox:
         """Hand everything over; cheap when there is nothing."""
         if self.converters:
             self._convert()
+        if self.replies:  # first: whoever waits for one goes on while a thousand watchers are told
+            replies, self.replies = self.replies, []
+            transport.reply(replies)
         if self.messages:
             messages, self.messages = self.messages, []
             self.sent_total += len(messages)
             for call in transport.send(messages):
                 self.blocked(call)
-        if self.replies:
-            replies, self.replies = self.replies, []
-            transport.reply(replies)
         if self.failures:
             failures, self.failures = self.failures, []
             transport.fail(failures)

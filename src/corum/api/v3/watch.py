@@ -44,6 +44,7 @@ class WatchService(Service):
         request = decoded(rpc.WatchRequest, message)
         kind = request.WhichOneof("request_union")
         hub = self.node.watch
+        self.node.applier.tell_watchers()
         if kind == "create_request":
             output = self._create(call, request.create_request, meta)
         elif kind == "cancel_request":
