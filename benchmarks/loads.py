@@ -28,12 +28,13 @@ class Load:
     name: str
     title: str
     words: str = ""
-    kind: str = "loadgen"  # or: memory, restart, hold, check-perf
+    kind: str = "loadgen"  # or: memory, restart, hold, check-perf, failover, newcomer
     main: str = "rate"  # the figure that stands for it in tables and plots
     goals: tuple[Goal, ...] = ()
     quick: str = ""  # words that replace the last ones in quick mode
     measured: bool = True  # False: only prepares
     newer: bool = False  # Go etcd 3.5.1 does not have it
+    to: str = "all"  # or: leader, follower; of the scene's members
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Scene:
     flags: tuple[str, ...] = field(default=())
     slow: bool = False  # left out of the quick mode
     rounds_max: int = 99
+    members: int = 1
     older: bool = False  # the newest Go etcd has it no more
 
 
@@ -85,7 +87,59 @@ def _v2_reads(name: str, title: str, goal: float) -> Load:
     return _v2(name, title, words, (at_least(goal, against=OLD),), "-keys 2000")
 
 
-SCENES: tuple[Scene, ...] = (
+_PUT_3 = (at_least(1.3), at_most(0.7, "cpu_us"))
+
+
+def _cluster_put(name: str, clients: int, connections: int, to: str = "all") -> Scene:
+    where = "the leader" if to == "leader" else "all"
+    load = Load(
+        f"cluster-put-{name}", f"three members: put, {clients:,} clients at {where}",
+        f"-load put -clients {clients} -connections {connections}", goals=_PUT_3, to=to,
+    )  # fmt: skip
+    return Scene(load.name, (load,), members=3)
+
+
+def _cluster_read(to: str) -> Load:
+    return Load(
+        f"cluster-read-{to}", f"three members: linearizable range of one key at a {to}",
+        "-load range -keys 100000", goals=(at_least(1.3),), quick="-keys 20000", to=to,
+    )  # fmt: skip
+
+
+CLUSTERS: tuple[Scene, ...] = (
+    _cluster_put("100", 100, 10),
+    _cluster_put("1000", 1000, 100),
+    _cluster_put("100-leader", 100, 10, "leader"),
+    Scene("cluster-read", (_FILL, _cluster_read("leader"), _cluster_read("follower")), members=3),
+    Scene(
+        "cluster-failover",
+        (
+            Load(
+                "cluster-failover", "kill -9 of the leader to the next leader, median of 10",
+                kind="failover", main="leader_ms", goals=(at_most(1.0, "leader_ms"),),
+            ),
+        ),
+        members=3,
+    ),
+    Scene(
+        "cluster-newcomer",
+        (
+            Load(  # small entries and a short log: the newcomer gets a snapshot, then entries
+                "cluster-newcomer-fill", "1 GiB", "-load fill -keys 104858 -value-bytes 10240 "
+                "-batch 5 -clients 20", quick="-keys 40000", measured=False,
+            ),
+            Load(
+                "cluster-newcomer", "an empty member catches up with 1 GiB", kind="newcomer",
+                main="caught_up_ms",
+                goals=(at_most(1.0, "caught_up_ms"), at_most(1.0, "peak_mib")),
+            ),
+        ),
+        flags=(*_BIG, "--snapshot-count=2000"),
+        members=3,
+    ),
+)  # fmt: skip
+
+SINGLES: tuple[Scene, ...] = (
     Scene(
         "start",
         (
@@ -255,3 +309,5 @@ SCENES: tuple[Scene, ...] = (
         for size in ("m", "l", "xl")
     ],
 )  # fmt: skip
+
+SCENES: tuple[Scene, ...] = (*SINGLES, *CLUSTERS)

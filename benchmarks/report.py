@@ -16,6 +16,11 @@ UNITS = {
     "cpu_us": " µs CPU",
     "rss_mib": " MiB",
     "ready_ms": " ms",
+    "leader_ms": " ms",
+    "leader_max_ms": " ms",
+    "caught_up_ms": " ms",
+    "peak_mib": " MiB",
+    "cpu_ms": " ms CPU",
 }
 LOADS = {load.name: load for scene in SCENES for load in scene.loads if load.measured}
 Medians = dict[str, dict[str, dict[str, float]]]  # load -> program -> figure
@@ -100,6 +105,10 @@ def figures_of(load: Load) -> list[str]:
         wanted += ["rate", "p50_us", "p99_us", "max_us", "cpu_us", "rss_mib"]
     elif load.kind == "check-perf":
         wanted += ["max_us"]
+    elif load.kind == "failover":
+        wanted += ["leader_max_ms"]
+    elif load.kind == "newcomer":
+        wanted += ["peak_mib", "cpu_ms"]
     return list(dict.fromkeys(wanted))
 
 
@@ -130,6 +139,11 @@ def draw(found: Medians, folder: Path) -> list[str]:
     chart("latency.svg", "99th percentile of a put, µs", "p99_us", puts)
     chart("cpu.svg", "Server CPU per request, µs", "cpu_us", [*puts, *reads])
     chart("memory.svg", "Resident memory, MiB", "rss_mib", memory)
+    members = [n for n in LOADS if n.startswith(("cluster-put", "cluster-read"))]
+    chart("clusters.svg", "Three members: requests per second", "rate", members)
+    chart("clusters-cpu.svg", "CPU per request, sum of three members, µs", "cpu_us", members)
+    chart("clusters-leader.svg", "kill -9 to a new leader, ms", "leader_ms", ["cluster-failover"])
+    chart("clusters-new.svg", "Catching up with 1 GiB, ms", "caught_up_ms", ["cluster-newcomer"])
     chart("start.svg", "Exec to ready, ms", "ready_ms", starts)
     values, fine = {}, {}
     for name in busy:
@@ -158,7 +172,8 @@ def write(page: Path, data: dict[str, Any]) -> None:
         "The load comes from one neutral program on etcd's own Go client "
         "(`benchmarks/go/loadgen`), on the same cores.",
         f"Figures are medians of {rounds} round{'s' * (rounds != 1)}; "
-        "CPU is the server's user and system time per request, children included.",
+        "CPU is the server's user and system time per request, children included, "
+        "and the sum over the members where there are several.",
         *(
             ["**A quick look only: one short round with small data; not the figures to judge by.**"]
             if data.get("quick")

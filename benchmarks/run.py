@@ -17,8 +17,10 @@ import sys
 import time
 from pathlib import Path
 
+import clusters
+import measure as single
 from loads import OURS, SCENES, Load, Scene
-from measure import LOADGEN, Figures, LoadFailed, fresh, measure
+from measure import LOADGEN, Figures, LoadFailed
 from oracle import servers
 
 Results = dict[str, dict[str, list[Figures]]]  # load -> program -> one per round
@@ -71,12 +73,13 @@ def play(
 ) -> list[tuple[Load, Figures | str]]:
     """All loads of a scene on one fresh server; a failed load is told, and the rest goes on."""
     told: list[tuple[Load, Figures | str]] = []
-    with fresh(program, scene, folder) as server:
+    room = clusters if scene.members > 1 else single
+    with room.fresh(program, scene, folder) as server:
         for load in scene.loads:
             if load.newer and program.name == "go-3.5.1":
                 continue
             try:
-                figures: Figures | str = measure(server, load, quick)
+                figures: Figures | str = room.measure(server, load, quick)
             except (LoadFailed, servers.ServerFailed) as failed:
                 figures = str(failed)
             if load.measured or isinstance(figures, str):
