@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from corum.config.urls import BadUrl, parse_cluster
 from corum.member import names
 from corum.membership.bootstrap import BootstrapError, FirstList, static
+from corum.peer.rules import minor
 
 if TYPE_CHECKING:
     from corum import _transport as wire
@@ -59,6 +60,14 @@ def of_flags(settings: Settings, config: Config, say: Say) -> Settings:
     return replace(settings, initial_cluster=members, initial_cluster_token=token)
 
 
+def check_version(found: str | None, own: str) -> None:
+    """A cluster may have gone on to what this member does not know; raises BootstrapError."""
+    if found is not None and minor(own) < minor(found):
+        raise BootstrapError(
+            "invalid downgrade; server version is lower than determined cluster version"
+        )
+
+
 def first_list(settings: Settings, tls: wire.ClientTls | None, say: Say) -> FirstList:
     """The members of the cluster that this one begins or joins; raises BootstrapError."""
 
@@ -78,6 +87,6 @@ def first_list(settings: Settings, tls: wire.ClientTls | None, say: Say) -> Firs
         from corum.member import joining
 
         if joins:
-            return joining.join(first, resolve, tls)
+            return joining.join(first, settings.node.cluster_version, resolve, tls)
         joining.check_unknown(first, tls)
     return first

@@ -10,6 +10,7 @@ from corum import _transport as wire
 from corum.member.asking import TIMEOUT_MS, Answer, ask_all
 from corum.membership.bootstrap import BootstrapError, FirstList, Resolve, difference
 from corum.membership.members import Member
+from corum.peer.rules import minor
 from corum.values import ClusterId, MemberId, value
 
 CLUSTER_ID: Final = "x-etcd-cluster-id"
@@ -25,8 +26,13 @@ class Running:
     members: list[Member]
 
 
-def join(mine: FirstList, resolve: Resolve, tls: wire.ClientTls | None = None) -> FirstList:
-    """The cluster as its members know it, checked against the flags; raises BootstrapError."""
+def join(
+    mine: FirstList, version: str, resolve: Resolve, tls: wire.ClientTls | None = None
+) -> FirstList:
+    """The cluster as its members know it, checked against the flags; raises BootstrapError.
+
+    `version`: the newest cluster version that this member understands.
+    """
     running = ask_members(_others(mine), tls, TIMEOUT_MS)
     if running is None:
         raise BootstrapError(
@@ -35,6 +41,9 @@ def join(mine: FirstList, resolve: Resolve, tls: wire.ClientTls | None = None) -
         )
     if len(running.members) != len(mine.members):
         raise _refused(running, "member count is unequal")
+    known_version = cluster_version(_others(mine), tls)
+    if known_version is not None and minor(version) < minor(known_version):
+        raise BootstrapError("incompatible with current running cluster")
     left = list(running.members)
     members: list[Member] = []
     local = MemberId(0)
@@ -89,6 +98,18 @@ def ask_members(urls: Sequence[str], tls: wire.ClientTls | None, timeout_ms: int
     with wire.Transport() as transport:
         answers = ask_all(transport, "GET", urls, "/members", timeout_ms=timeout_ms, tls=tls)
         return next((found for _, one in answers if (found := _told(one)) is not None), None)
+
+
+def cluster_version(urls: Sequence[str], tls: wire.ClientTls | None) -> str | None:
+    """What the first of `urls` that answers says; None when none does, or it is not decided."""
+    with wire.Transport() as transport:
+        for _, answer in ask_all(transport, "GET", urls, "/version", timeout_ms=ASK_MS, tls=tls):
+            try:
+                found = str(json.loads(answer.body)["etcdcluster"])
+            except (ValueError, KeyError, TypeError):
+                continue
+            return found if minor(found) != (0, 0) else None
+    return None
 
 
 def _told(answer: Answer) -> Running | None:

@@ -4,18 +4,22 @@ snap/tmp*               being received
 snap/<index>.snap.db    received whole; its snapshot may not be in the log yet
 db.lmdb.received        made of it, to take the place of the backend in use
 snap/db                 the backend of a Go etcd whose directory this was
+snap/db.taken-over      the same, once it is ours
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from corum.backend import schema
 from corum.raft import Snapshot
-from corum.wal import DataDir, SnapshotFiles
+from corum.wal import DataDir, DataDirLocked, SnapshotFiles
 from corum.wal.snapshot_files import sync_directory
 
 if TYPE_CHECKING:
@@ -23,6 +27,10 @@ if TYPE_CHECKING:
     from corum.backend.lmdb_backend import LmdbBackend
 
 SUFFIX: Final = ".received"
+TAKEN_OVER: Final = "db.taken-over"
+"""A Go etcd's backend that is ours now; nothing reads it any more."""
+
+Say = Callable[..., None]
 
 
 class Received:
@@ -65,18 +73,57 @@ class Received:
         """Databases up to this index have been taken over."""
         self._files.release_databases(index + 1)
 
-    def take_over_etcd(self) -> None:
-        """At the start: a directory of Go etcd's, which has no backend of ours yet."""
-        if not self._backend.exists() and self._etcd.exists():
-            make(self._etcd, self._ready, None, 0)
-            os.rename(self._ready, self._backend)
-            _lock_of(self._ready).unlink(missing_ok=True)
-            sync_directory(self._backend.parent)
+    def take_over_etcd(self, say: Say) -> None:
+        """At the start: what a Go etcd left here becomes our backend, if it is newer than ours.
+
+        Its file stays, under a name that Go etcd does not open: what is older than the log must not
+        be taken for the present. Raises DataDirLocked while a Go etcd uses it.
+        """
+        if not self._etcd.exists():
+            return
+        with _bbolt_locked(self._etcd):
+            if not self._backend.exists() or _index_in(self._etcd) > _index_of(self._backend):
+                say("info", "taking over the backend of another etcd", path=str(self._etcd))
+                make(self._etcd, self._ready, None, 0)
+                os.rename(self._ready, self._backend)
+                _lock_of(self._ready).unlink(missing_ok=True)
+                sync_directory(self._backend.parent)
+            os.rename(self._etcd, self._etcd.with_name(TAKEN_OVER))
 
 
 def _name(file: Any) -> Path:
     """Where an open file is."""
     return Path(os.readlink(f"/proc/self/fd/{file.fileno()}"))
+
+
+@contextmanager
+def _bbolt_locked(path: Path) -> Generator[None]:
+    """Nobody writes to the file meanwhile; raises DataDirLocked when a Go etcd may."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataDirLocked(f"{path} is used by another process") from None
+        yield
+
+
+def _index_in(database: Path) -> int:
+    """The consistent index of a bbolt file."""
+    from corum.backend.saved import open_saved, value_in
+
+    with open_saved(database) as saved:
+        return schema.from_u64(value_in(saved, schema.META, schema.CONSISTENT_INDEX))
+
+
+def _index_of(path: Path) -> int:
+    """The consistent index of a backend of ours that is not open."""
+    from corum.backend.lmdb_backend import LmdbBackend
+
+    backend = LmdbBackend(path)
+    try:
+        return consistent_index(backend)
+    finally:
+        backend.close()
 
 
 def made_of(backend: Path) -> Path:

@@ -26,7 +26,7 @@ from corum.backend.backend import Backend
 from corum.backend.lmdb_backend import LmdbBackend
 from corum.backend.memory_backend import MemoryBackend
 from corum.member import boot
-from corum.member.beginning import first_list
+from corum.member.beginning import check_version, first_list
 from corum.member.jobs import Jobs
 from corum.member.listeners import listen_all
 from corum.member.log_files import LogFiles
@@ -202,7 +202,7 @@ class Runtime:
         self._cleanup.append(data.unlock)
         self._received = Received(data)
         if first is None:
-            self._received.take_over_etcd()
+            self._received.take_over_etcd(self._say)
         self.backend = LmdbBackend(data.backend)
         self._cleanup.append(self.backend.close)
         if first is None:
@@ -214,6 +214,7 @@ class Runtime:
         assert booted.wal is not None
         if booted.members.local in booted.members.removed:
             raise WasRemoved(REMOVED)
+        check_version(booted.members.version, settings.node.cluster_version)
         self.log = LogFiles(
             booted.wal,
             SnapshotFiles(data.snap),

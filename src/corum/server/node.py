@@ -502,8 +502,8 @@ class Node:
                 continue
             else:
                 operation, request, waiter = self._decode(entry)
-            if entry.index <= consistent and operation != op.V2_REQUEST:
-                self.versions.replay_to_v2(operation, request)
+            if entry.index <= consistent:
+                self.versions.replay(operation, request)
                 continue
             refusal = self.auth.refusal(entry, operation) if rights.enabled else None
             result = operations[operation](request) if refusal is None else refusal

@@ -24,7 +24,7 @@ PATIENCE_NS: Final = 3 * NS_PER_S
 """How long a new leader waits for the versions of all before it takes the oldest for granted."""
 OLDEST_CLUSTER: Final = "3.0.0"
 STORAGE_SINCE: Final = (3, 6)
-_VERSION: Final = re.compile(r"(\d+)\.(\d+)(?:\.0)?$")
+_VERSION: Final = re.compile(r"(\d+)\.(\d+)(?:\.\d+)?$")
 
 
 class Versions:
@@ -35,6 +35,8 @@ class Versions:
         self._node = node
         self._next_ns = 0
         self.published = False
+        self._repeats = False
+        """The backend has the entry that is applied: only the v2 store has to hear of it."""
 
     def tick(self, now_ns: int) -> None:
         """Propose what the list does not say yet; again every 2 s until it does."""
@@ -49,24 +51,34 @@ class Versions:
             self._publish()
         if node.is_leader:
             self._next_ns = now_ns + RETRY_NS
-            version = self._decided(now_ns)
-            if version is not None:
-                self._set_version(version)
+            self._lead(now_ns)
 
-    def _decided(self, now_ns: int) -> str | None:
-        """The version that the cluster should have: its oldest member's; None: as it is."""
+    def _lead(self, now_ns: int) -> None:
+        """The cluster's version follows its members', a downgrade job ends when all are down."""
         node = self._node
-        known = node.members.version
-        if len(node.members) == 1:
-            return node.config.cluster_version if known is None else None
-        others = node.peers.versions_of_others()
+        members = node.members
+        known = members.version
+        alone = len(members) == 1
+        others = [] if alone else node.peers.versions_of_others()
         if others is None:
-            patient = now_ns - node.leader_since_ns < PATIENCE_NS
-            return None if known is not None or patient else OLDEST_CLUSTER
-        lowest = min(_numbers(version) for version in [*others, node.config.cluster_version])
-        if known is not None and lowest <= _numbers(known):
-            return None
-        return f"{lowest[0]}.{lowest[1]}.0"
+            if known is None and now_ns - node.leader_since_ns >= PATIENCE_NS:
+                self._set_version(OLDEST_CLUSTER)
+            return
+        versions = [_numbers(version) for version in [*others, node.config.cluster_version]]
+        target = members.downgrade_target
+        wanted = min(versions)
+        if known is not None and target is not None:
+            if min(versions) == max(versions) == _numbers(target):
+                node.ports.transition("info", "the cluster has been downgraded", version=target)
+                self._set_downgrade(None, lambda _, result: None)
+                return
+            if wanted < _numbers(target):
+                return
+            wanted = _numbers(target)
+        elif known is not None and wanted <= _numbers(known):
+            return
+        if known is None or wanted != _numbers(known):
+            self._set_version(f"{wanted[0]}.{wanted[1]}.0")
 
     def leader_changed(self) -> None:
         """Whoever leads now may be told at once."""
@@ -84,7 +96,9 @@ class Versions:
         if not self.published:
             return True
         node = self._node
-        return node.is_leader and (node.members.version is None or len(node.members) > 1)
+        members = node.members
+        settled = members.version == node.config.cluster_version and not members.downgrade_target
+        return node.is_leader and (len(members) > 1 or not settled)
 
     def _publish(self) -> None:
         config = self._node.config
@@ -122,12 +136,22 @@ class Versions:
     def told_by_v2(self, path: str, text: str) -> None:
         """A v2 request of etcd up to 3.5 that says what our own requests say (peer-wire §6)."""
         if path == VERSION_PATH:
-            self._node.members.set_version(text)
+            if not self._repeats:
+                self._store(self._node.members.set_version(text))
             return
         found = ATTRIBUTES_PATH.fullmatch(path)
         if found is not None:
             said = json.loads(text)
             self._name(int(found[1], 16), said.get("name", ""), said.get("clientURLs") or [])
+
+    def replay(self, operation: int, request: Any) -> None:
+        """An entry that the backend has already, from before this start."""
+        if operation == op.V2_REQUEST:
+            self._repeats = True
+            self._node.v2.apply(request)
+            self._repeats = False
+        else:
+            self.replay_to_v2(operation, request)
 
     def replay_to_v2(self, operation: int, request: Any) -> None:
         """What the backend has from before this start, the v2 store still has to hear."""
@@ -146,6 +170,8 @@ class Versions:
         self.replay_to_v2(op.CLUSTER_VERSION_SET, request)
         if node.config.reports_storage and _numbers(request.ver) >= STORAGE_SINCE:
             node.backend.put(schema.META, schema.STORAGE_VERSION, request.ver.encode())
+        elif node.backend.get(schema.META, schema.STORAGE_VERSION) is not None:
+            node.backend.delete(schema.META, schema.STORAGE_VERSION)  # etcd 3.5 does not know it
         node.ports.transition(
             "info",
             "set initial cluster version" if first else "updated cluster version",
@@ -174,7 +200,7 @@ class Versions:
     # ---- downgrade
 
     def downgrade(self, request: Any, done: Callable[[Any], None]) -> None:
-        """VALIDATE, ENABLE or CANCEL; `done(cluster version or error)`."""
+        """VALIDATE, ENABLE or CANCEL; `done(cluster version, `3.7`-like, or error)`."""
         try:
             version = self._checked(request)
         except errors.EtcdError as error:
@@ -184,15 +210,14 @@ class Versions:
             done(version)
             return
         enable = request.action == rpc.DowngradeRequest.ENABLE
-        change = membershippb.DowngradeInfoSetRequest(
-            enabled=enable, ver=_parsed(request.version) + ".0" if enable else ""
-        )
-        self._node.propose_own(
-            op.DOWNGRADE_INFO_SET,
-            change.SerializeToString(),
-            change,
+        self._set_downgrade(
+            _parsed(request.version) + ".0" if enable else None,
             lambda _, result: done(result if isinstance(result, BaseException) else version),
         )
+
+    def _set_downgrade(self, target: str | None, answer: Callable[[Any, Any], None]) -> None:
+        change = membershippb.DowngradeInfoSetRequest(enabled=target is not None, ver=target or "")
+        self._node.propose_own(op.DOWNGRADE_INFO_SET, change.SerializeToString(), change, answer)
 
     def _checked(self, request: Any) -> str:
         members = self._node.members
@@ -200,7 +225,7 @@ class Versions:
         if request.action == rpc.DowngradeRequest.CANCEL:
             if members.downgrade_target is None:
                 raise errors.NO_INFLIGHT_DOWNGRADE()
-            return version or ""
+            return _minor(version or "")
         target = _parsed(request.version)
         if version is None:
             raise errors.CLUSTER_VERSION_UNAVAILABLE()
@@ -209,7 +234,7 @@ class Versions:
             raise errors.INVALID_DOWNGRADE_TARGET_VERSION()
         if members.downgrade_target is not None:
             raise errors.DOWNGRADE_IN_PROCESS()
-        return version
+        return _minor(version)
 
 
 def _parsed(text: str) -> str:
