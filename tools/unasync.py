@@ -32,7 +32,7 @@ WORDS = (
     (r"\b__anext__\b", "__next__"),
     (r"\bStopAsyncIteration\b", "StopIteration"),
     (r"\bAsync(\w+)", r"\1"),
-    (r"\baclose\b", "close"),
+    (r"\baclos(e|ing)\b", r"clos\1"),
     (r"\b_async\b", "_sync"),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from time import time_ns
 from typing import TYPE_CHECKING
 
@@ -152,7 +153,7 @@ class AsyncDoubleBarrier:
     async def _wait(self, key: bytes, after: int, deadline: Deadline, *, puts: bool) -> int:
         """Until `key` is put (or deleted) after a revision; when."""
         watch = await self.session.watch(key, revision=after + 1, puts=puts, deletes=not puts)
-        async with watch:
+        async with aclosing(watch):
             events = await self.session.events_of(watch, deadline)
         return events[0].kv.mod_revision
 

@@ -6,6 +6,7 @@ a smaller create revision is nearer to the front. Who waits looks at what is old
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from corum.client.errors import Compacted
@@ -140,7 +141,7 @@ class AsyncLine:
     async def _wait_deleted(self, key: bytes, revision: int, deadline: Deadline) -> None:
         """Only the next one ahead is watched, so one release wakes one waiter."""
         watch = await self._session.watch(key, revision=revision + 1, puts=False)
-        async with watch:
+        async with aclosing(watch):
             await self._session.events_of(watch, deadline)
 
     async def _wait_room(self, older: set[bytes], revision: int, deadline: Deadline) -> None:
@@ -148,7 +149,7 @@ class AsyncLine:
         watch = await self._session.watch(
             self._ahead, prefix=True, revision=revision + 1, puts=False
         )
-        async with watch:
+        async with aclosing(watch):
             while len(older) >= self._limit:
                 events = await self._session.events_of(watch, deadline)
                 older.difference_update(event.key for event in events)

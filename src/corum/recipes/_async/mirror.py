@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
@@ -145,7 +146,7 @@ class AsyncMirror:
             closed = self._closed
         if closed:
             await watch.aclose()
-        async with watch:
+        async with aclosing(watch):
             while events := await watch.receive():
                 with self._guard:
                     self._tell(self._state.apply(events))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from corum.client.errors import Canceled, Compacted
@@ -50,8 +51,9 @@ class AsyncSignal:
         if after is None:
             after = (await self.client.range(self._key)).header.revision
         while True:
+            watch = self.client.watch(self._key, revision=after + 1, deletes=False)
             try:
-                async with self.client.watch(self._key, revision=after + 1, deletes=False) as watch:
+                async with aclosing(watch):
                     events = await watch.receive(deadline.left_s())
             except Compacted:
                 found = await self.client.range(self._key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from time import time_ns
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,7 @@ class AsyncTasks:
             if task is not None:
                 return task
             watch = await session.watch(self._all, prefix=True, revision=revision + 1)
-            async with watch:
+            async with aclosing(watch):
                 while True:
                     events = await session.events_of(watch, deadline)
                     if any(self._may_free(event) for event in events):

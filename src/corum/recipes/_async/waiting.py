@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from corum.client.errors import Canceled, Compacted
@@ -27,7 +28,7 @@ async def wait_change(
     Raises TimeoutError.
     """
     watch = client.watch(key, prefix=prefix, revision=after + 1, puts=puts, deletes=deletes)
-    async with watch:
+    async with aclosing(watch):
         try:
             events = await watch.receive(deadline.left_s())
         except Compacted:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from time import time_ns
 from typing import TYPE_CHECKING
 
@@ -153,7 +154,7 @@ class DoubleBarrier:
     def _wait(self, key: bytes, after: int, deadline: Deadline, *, puts: bool) -> int:
         """Until `key` is put (or deleted) after a revision; when."""
         watch = self.session.watch(key, revision=after + 1, puts=puts, deletes=not puts)
-        with watch:
+        with closing(watch):
             events = self.session.events_of(watch, deadline)
         return events[0].kv.mod_revision
 

@@ -7,6 +7,7 @@ a smaller create revision is nearer to the front. Who waits looks at what is old
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from corum.client.errors import Compacted
@@ -141,13 +142,13 @@ class Line:
     def _wait_deleted(self, key: bytes, revision: int, deadline: Deadline) -> None:
         """Only the next one ahead is watched, so one release wakes one waiter."""
         watch = self._session.watch(key, revision=revision + 1, puts=False)
-        with watch:
+        with closing(watch):
             self._session.events_of(watch, deadline)
 
     def _wait_room(self, older: set[bytes], revision: int, deadline: Deadline) -> None:
         """Any of them may go, so all are watched; what follows is counted without asking again."""
         watch = self._session.watch(self._ahead, prefix=True, revision=revision + 1, puts=False)
-        with watch:
+        with closing(watch):
             while len(older) >= self._limit:
                 events = self._session.events_of(watch, deadline)
                 older.difference_update(event.key for event in events)

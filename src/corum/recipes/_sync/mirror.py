@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
@@ -146,7 +147,7 @@ class Mirror:
             closed = self._closed
         if closed:
             watch.close()
-        with watch:
+        with closing(watch):
             while events := watch.receive():
                 with self._guard:
                     self._tell(self._state.apply(events))

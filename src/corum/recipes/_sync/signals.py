@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from corum.client.errors import Canceled, Compacted
@@ -51,8 +52,9 @@ class Signal:
         if after is None:
             after = (self.client.range(self._key)).header.revision
         while True:
+            watch = self.client.watch(self._key, revision=after + 1, deletes=False)
             try:
-                with self.client.watch(self._key, revision=after + 1, deletes=False) as watch:
+                with closing(watch):
                     events = watch.receive(deadline.left_s())
             except Compacted:
                 found = self.client.range(self._key)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from time import time_ns
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,7 @@ class Tasks:
             if task is not None:
                 return task
             watch = session.watch(self._all, prefix=True, revision=revision + 1)
-            with watch:
+            with closing(watch):
                 while True:
                     events = session.events_of(watch, deadline)
                     if any(self._may_free(event) for event in events):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from corum.client.errors import Canceled, Compacted
@@ -28,7 +29,7 @@ def wait_change(
     Raises TimeoutError.
     """
     watch = client.watch(key, prefix=prefix, revision=after + 1, puts=puts, deletes=deletes)
-    with watch:
+    with closing(watch):
         try:
             events = watch.receive(deadline.left_s())
         except Compacted:
