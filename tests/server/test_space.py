@@ -1,13 +1,17 @@
 """Quota and alarms."""
 
+from typing import Any
+
 import pytest
 
 from corum import errors
 from corum.backend import schema
 from corum.backend.memory_backend import MemoryBackend
 from corum.pb import rpc
+from corum.server import operations as op
 from corum.server.space import CORRUPT, NOSPACE, QUOTA_DEFAULT, Alarms, Space, alarm_bytes
 from corum.values import GIB
+from server.lone import Lone
 
 
 @pytest.mark.parametrize("member", [0, 1, 0x8E9E05C52164694D])
@@ -75,3 +79,35 @@ def test_no_quota_and_the_usual_one() -> None:
     unlimited = Space(backend, -1, lambda: None)
     assert not unlimited.exceeded(1 << 60)
     assert unlimited.room() > 1 << 60
+
+
+def test_what_slipped_through_is_carried_out_and_refused() -> None:
+    """Proposed while there was room, applied when there is none: every member keeps it, its client
+    hears NO_SPACE, and the alarm stops the next one (as etcd)."""
+    member = Lone()
+    node = member.node
+    node.space.quota_bytes = node.backend.size + 300
+    grant = rpc.LeaseGrantRequest(ID=7, TTL=60)
+    txn = rpc.TxnRequest(success=[rpc.RequestOp(request_put=put(b"t", 100))])
+    fits = member.propose(op.PUT, put(b"a", 10))
+    assert fits in member.transport.replies
+    over = member.propose(op.PUT, put(b"b", 100))
+    assert member.transport.failures[over] == (8, errors.NO_SPACE.text)
+    assert node.store.get(b"b") is not None
+    member.turn()
+    assert node.alarms.no_space
+    node.alarms.deactivate(node.members.local, NOSPACE)
+    node.space.quota_bytes = node.backend.size + 300
+    over = member.propose(op.TXN, txn)
+    assert member.transport.failures[over] == (8, errors.NO_SPACE.text)
+    assert node.store.get(b"t") is not None
+    member.turn()
+    node.alarms.deactivate(node.members.local, NOSPACE)
+    assert member.propose(op.LEASE_GRANT, grant) in member.transport.replies
+    assert member.propose(op.DELETE_RANGE, rpc.DeleteRangeRequest(key=b"b")) in (
+        member.transport.replies
+    )
+
+
+def put(key: bytes, size: int) -> Any:
+    return rpc.PutRequest(key=key, value=bytes(size))

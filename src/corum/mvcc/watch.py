@@ -158,6 +158,10 @@ class WatchHub:
             found.blocked = True
             self._blocked += 1
 
+    def is_blocked(self, stream: int) -> bool:
+        """Is its queue over the mark?"""
+        return self._blocked > 0 and self._streams[stream].blocked
+
     def unblocked(self, stream: int) -> None:
         """The queue drained (WRITABLE): its watchers may catch up."""
         found = self._streams.get(stream)

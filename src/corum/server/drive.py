@@ -142,7 +142,7 @@ class Driver:
     def pump(self, proposals: Proposals) -> None:
         """Propose what is queued (unless a write is under way) and do what follows."""
         log, raft = self._log, self.raft
-        if proposals.queued and not self._in_flight and log.ready:
+        if proposals.queued and not (self._in_flight or proposals.held) and log.ready:
             batch = proposals.take()
             try:
                 raft.propose(batch)

@@ -57,12 +57,14 @@ from corum.server.ranges import Ranges
 from corum.server.reads import Reads
 from corum.server.reconfiguration import Reconfiguration
 from corum.server.snapshotting import SnapshotKeeper, Snapshotting
-from corum.server.space import CORRUPT, NOSPACE, Alarms, Space
+from corum.server.space import CORRUPT, NOSPACE, PUT_COST, Alarms, Space
 from corum.server.v2 import V2
 from corum.server.v2 import decode as decode_v2
 from corum.values import NS_PER_MS, LeaseId, value
 
 COMPACTION_SLICE_ROWS: Final = 500
+BACKLOG_BATCHES: Final = 4
+"""Batches that may gather while one is written; beyond, proposals wait for the disk."""
 LEADERLESS_ELECTIONS: Final = 3
 """Election timeouts without a leader after which streams that demand one end (as in etcd)."""
 HAS_LEADER: Final = 2
@@ -376,6 +378,9 @@ class Node:
         context = self.reads.begin_round(now_ns)
         if context is not None:
             self.raft.read_index(context)
+        self.proposals.held = self.commits.in_flight and (
+            self.backend.pending_operations > BACKLOG_BATCHES * self.config.batch_operations_max
+        )
         self.driver.pump(self.proposals)
         self.leases.applied(self.applied_index)
         reads = self.reads.ready(self.applied_index)
@@ -456,7 +461,8 @@ class Node:
             self.ports.transition(
                 "info", "finished scheduled compaction", **{"compact-revision": compaction.revision}
             )
-            self.commits.when_durable(self._compaction_finished)
+            revision = compaction.revision
+            self.commits.when_durable(lambda: self._compaction_finished(revision))
         self._compaction_at_ns = now_ns + self.config.compaction_pause_ns
 
     def answer_compaction(self, call: Any, result: Any) -> None:
@@ -473,16 +479,21 @@ class Node:
         else:
             self._compaction_waiters.append((self.store.compaction.revision, then))
 
-    def _compaction_finished(self) -> None:
-        waiters, self._compaction_waiters = self._compaction_waiters, []
-        for _, then in waiters:
-            then()
+    def _compaction_finished(self, revision: int) -> None:
+        """Rows up to `revision` are gone; a later compaction may be under way."""
+        waiters = self._compaction_waiters
+        self._compaction_waiters = [one for one in waiters if one[0] > revision]
+        for at, then in waiters:
+            if at <= revision:
+                then()
 
     # ---- what the driver gives back (see `drive.Machine`)
 
     def apply(self, entries: list[Entry]) -> None:
         """Apply committed entries in order and answer who waits for them."""
         operations = self.applier.operations
+        if self.space.room() < self.config.request_bytes_max + PUT_COST:
+            operations = self.space.guarded(operations)
         waiting = self.proposals.waiting
         replies, out = self.out.replies, self.out
         self.applier.begin_batch()
@@ -686,7 +697,7 @@ class Node:
     def compaction_restarted(self) -> None:
         """The store was replaced: whoever waits for its compaction has it."""
         if self.store.compaction is None:
-            self._compaction_finished()
+            self._compaction_finished(self.store.revision)
 
     # ---- alarms and failures
 

@@ -44,6 +44,8 @@ class Proposals:
         self.request_bytes_max = request_bytes_max
         self.timeout_ns = timeout_ns
         self.queued: list[Entry] = []
+        self.held = False
+        """The backend does not keep up: nothing is proposed until it does."""
         self.waiting: dict[int, Waiter] = {}
         self.failed_total = 0
         self._frames = {op: tag(op, BYTES) for op in range(1, 16)}

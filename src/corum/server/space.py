@@ -7,17 +7,58 @@ a write that slipped through is applied on every member alike, and its answer be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final, cast
 
 from corum import errors
 from corum.backend import schema
 from corum.backend.backend import Backend
+from corum.mvcc import txn
+from corum.mvcc.guarded import GuardedPut
+from corum.mvcc.txn import Plan, Step
 from corum.pb.wire import varint
+from corum.server import operations as op
 from corum.values import GIB
 
 QUOTA_DEFAULT: Final = 2 * GIB
+PUT_COST: Final = 256
+"""What the quota counts for a put beside its key and value (etcd's estimate)."""
+GRANT_COST: Final = 64
 NOSPACE: Final = 1
 CORRUPT: Final = 2
+
+
+def plan_cost(plan: Plan) -> int:
+    """etcd's estimate of what a transaction needs: the larger of its branches; 0 without puts."""
+    return max(_branch_cost(plan.success), _branch_cost(plan.failure))
+
+
+def _branch_cost(steps: list[Step]) -> int:
+    cost = 0
+    for kind, asked in steps:
+        if kind == txn.PUT:
+            cost += PUT_COST + len(asked.key) + len(asked.value)
+        elif kind == txn.TXN:
+            cost += plan_cost(asked)
+    return cost
+
+
+def cost_of(operation: int, request: Any) -> int:
+    """What an entry that is applied needs, by the same estimate; 0 for what frees or reads."""
+    if operation == op.PUT:
+        if type(request) is tuple:
+            key, stored = cast("tuple[bytes, bytes]", request)
+            return PUT_COST + len(key) + len(stored)
+        return PUT_COST + len(request.key) + len(request.value)
+    if operation == op.LEASE_GRANT:
+        return GRANT_COST
+    if operation != op.TXN:
+        return 0
+    if isinstance(request, GuardedPut):
+        return PUT_COST + request.size
+    try:
+        return plan_cost(request if isinstance(request, Plan) else txn.plan_of(request))
+    except errors.EtcdError:
+        return 0
 
 
 def alarm_bytes(member: int, alarm: int) -> bytes:
@@ -92,6 +133,30 @@ class Space:
         """Bytes that may still be written; a huge number without a quota."""
         quota = self.quota_bytes
         return quota - self._backend.size - 1 if quota > 0 else 1 << 62
+
+    def guarded(
+        self, operations: dict[int, Callable[[Any], Any]]
+    ) -> dict[int, Callable[[Any], Any]]:
+        """The same operations for a store that is nearly full.
+
+        What does not fit any more was let in while it still did: it is carried out, as on every
+        other member, but answered with NO_SPACE, and the alarm is raised (as in etcd).
+        """
+
+        def guard(operation: int) -> Callable[[Any], Any]:
+            carry_out = operations[operation]
+
+            def guarded(request: Any) -> Any:
+                over = self.exceeded(cost_of(operation, request))
+                result = carry_out(request)
+                if over and type(result) is bytes:
+                    self._raise_alarm()
+                    return errors.NO_SPACE()
+                return result
+
+            return guarded
+
+        return operations | {one: guard(one) for one in (op.PUT, op.TXN, op.LEASE_GRANT)}
 
     def exceeded(self, cost_bytes: int) -> bool:
         """Would the store be over its quota?"""

@@ -8,11 +8,8 @@ from typing import Any, Final
 from corum import errors
 from corum.api.v3.calls import Service, decoded
 from corum.mvcc.guarded import guarded_put
-from corum.mvcc.txn import PUT as PLAN_PUT
-from corum.mvcc.txn import TXN as PLAN_TXN
 from corum.mvcc.txn import (
     Plan,
-    Step,
     check_delete,
     check_range,
     check_txn,
@@ -22,12 +19,10 @@ from corum.mvcc.txn import (
 from corum.pb import rpc
 from corum.server.node import HAS_LEADER
 from corum.server.operations import COMPACTION, DELETE_RANGE, PUT, TXN
+from corum.server.space import PUT_COST, plan_cost
 
 ONE_BYTE: Final = 0x80
 TWO_BYTES: Final = 0x4000
-
-PUT_COST: Final = 256
-"""What the quota counts for a put beside its key and value (etcd's estimate)."""
 
 
 class KvService(Service):
@@ -156,21 +151,6 @@ class KvService(Service):
 def is_serializable(plan: Plan) -> bool:
     """Every range of it may be served from this member's own state."""
     return all(asked.serializable for _, asked in steps_of(plan))
-
-
-def plan_cost(plan: Plan) -> int:
-    """etcd's estimate of what a transaction needs: the larger of its branches; 0 without puts."""
-    return max(_branch_cost(plan.success), _branch_cost(plan.failure))
-
-
-def _branch_cost(steps: list[Step]) -> int:
-    cost = 0
-    for kind, asked in steps:
-        if kind == PLAN_PUT:
-            cost += PUT_COST + len(asked.key) + len(asked.value)
-        elif kind == PLAN_TXN:
-            cost += plan_cost(asked)
-    return cost
 
 
 def plain_put_bytes(key: int, value: int) -> int:

@@ -8,8 +8,12 @@ from corum import errors
 from corum.api.v3.calls import Service, decoded
 from corum.pb import rpc
 from corum.server.auth import EarlyToken
+from corum.server.node import Node
 
 PROGRESS_JITTER: Final = 0.1
+UNREAD_MAX: Final = 1_000
+"""Requests of a stream that are answered while its client reads nothing; etcd reads no more of them
+then, and so stops the client, which a client that means well does not notice."""
 STREAM_WATCHERS_MAX: Final = 1_000_000
 """Watchers on one stream; a client that wants more opens another stream."""
 
@@ -18,6 +22,11 @@ class WatchService(Service):
     """One bidirectional method; every message creates, cancels or asks for progress."""
 
     PATH = "/etcdserverpb.Watch/"
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        self._unread: dict[int, int] = {}
+        """Answers to requests since a stream was blocked."""
 
     def streams(self) -> dict[str, Any]:
         """(open, message, end) by method name."""
@@ -37,10 +46,17 @@ class WatchService(Service):
 
     def closed(self, call: int) -> None:
         """The call is gone."""
+        self._unread.pop(call, None)
         self.node.watch.close(call)
 
     def message(self, call: int, message: bytes, meta: Any) -> None:
         """A WatchRequest; one without a member is ignored."""
+        if self.node.watch.is_blocked(call):
+            unread = self._unread[call] = self._unread.get(call, 0) + 1
+            if unread > UNREAD_MAX:
+                raise errors.TOO_MANY_REQUESTS()
+        elif self._unread:
+            self._unread.pop(call, None)
         request = decoded(rpc.WatchRequest, message)
         kind = request.WhichOneof("request_union")
         hub = self.node.watch
