@@ -14,7 +14,7 @@ from corum.client.errors import (
     compacted,
     from_status,
 )
-from corum.client.lease_clock import LeaseClock
+from corum.client.lease_clock import LeaseClock, RenewalPlan
 from corum.client.options import Options, target
 from corum.client.watch_state import WatchState
 from corum.pb import kv, rpc
@@ -201,3 +201,46 @@ def test_errors_have_etcds_names_too() -> None:
     assert from_status(2, "something else").go_text() == (
         "rpc error: code = Unknown desc = something else"
     )
+
+
+def test_leases_are_renewed_when_due_and_asked_once() -> None:
+    """Each after a third of its TTL; no second request before the first is answered."""
+    plan = RenewalPlan()
+    plan.add(1, LeaseClock(9, now_ns=0))
+    plan.add(2, LeaseClock(30, now_ns=0))
+    assert plan.due(0) == ([], [], False)
+    assert plan.wait_ns(0) == 3 * S
+    assert plan.due(3 * S) == ([1], [], False)
+    assert plan.due(4 * S) == ([], [], False)
+    assert plan.renewed(1, 9)
+    plan.due(5 * S)
+    assert plan.wait_ns(5 * S) == 1 * S
+    assert plan.due(6 * S) == ([1], [], False)
+    assert plan.renewed(1, 0) is False
+    assert len(plan) == 1
+    plan.remove(2)
+    assert plan.due(100 * S) == ([], [], False)
+    assert plan.wait_ns(100 * S) is None
+
+
+def test_overdue_answers_break_the_stream_and_lost_leases_are_told() -> None:
+    """An answer that takes too long is told; on a new stream it is asked for again, until lost."""
+    plan = RenewalPlan()
+    plan.add(1, LeaseClock(9, now_ns=0))
+    plan.due(0)
+    assert plan.due(3 * S) == ([1], [], False)
+    assert plan.due(5 * S) == ([], [], True)
+    plan.new_stream()
+    assert plan.due(5 * S) == ([1], [], False)
+    assert plan.due(9 * S)[1] == [1]
+    assert len(plan) == 0
+
+
+def test_endpoints_can_be_added_and_preferred() -> None:
+    """The leader's endpoint is used first; one that was learnt comes after the others."""
+    endpoints = Balancer(1)
+    endpoints.grow()
+    endpoints.prefer(1)
+    assert endpoints.pick(0) == (1, 0)
+    endpoints.failed(1, 0)
+    assert endpoints.pick(0) == (0, 0)

@@ -49,4 +49,5 @@ def may_need_token(text: str) -> bool:
 
     Servers up to 3.5 say "permission denied" also of a token that has expired.
     """
-    return text in (_INVALID_TOKEN, _STALE_TOKEN, _NO_USER, _DENIED)
+    reason = text.rpartition(" desc = ")[2]  # Go's servers quote the whole status
+    return reason in (_INVALID_TOKEN, _STALE_TOKEN, _NO_USER, _DENIED)
