@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from corum.cli.cluster import cluster
+from corum.cli.v2_world import copy_v2, discovery
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -15,6 +16,8 @@ def program() -> None:
 
 
 program.add_command(cluster)
+program.add_command(copy_v2)
+program.add_command(discovery)
 
 
 @program.command()

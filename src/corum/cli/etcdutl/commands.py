@@ -97,12 +97,41 @@ PROGRAM = Command(
             run="corum.cli.etcdctl.about:completion",
         ),
         Command(
+            "copy-v2",
+            "Copies the v2 keys of a stopped member to v3 keys, TTLs to leases",
+            run="corum.cli.etcdutl.copy_v2:run",
+            long="For a member that is alone, or from whose data all others will start anew.\n"
+            "In a cluster that runs: corum copy-v2.",
+            flags=(
+                flags.text("data-dir", "", "Required. A data directory not in use by etcd"),
+                flags.text("wal-dir", "", "Path to the WAL directory"),
+                flags.text("prefix", "", "What the v3 keys begin with"),
+                flags.boolean("overwrite", "Also v3 keys that are there already"),
+            ),
+        ),
+        Command(
             "defrag",
             "Defragments the storage of the etcd",
             run="corum.cli.etcdutl.upkeep:defrag",
             flags=(
                 flags.text(
                     "data-dir", "", "Required. Defragments a data directory not in use by etcd."
+                ),
+            ),
+        ),
+        Command(
+            "export",
+            "Hands a data directory of ours back to Go etcd",
+            run="corum.cli.etcdutl.export:run",
+            flags=(
+                flags.text("data-dir", "", "Required. A data directory not in use by etcd"),
+                flags.text("wal-dir", "", "Path to the WAL directory"),
+                flags.text("output-dir", "", "Required. Path to the data directory to write"),
+                flags.text("output-wal-dir", "", "Path to the WAL directory to write"),
+                flags.boolean(
+                    "with-v2",
+                    "Keep v2 keys, which etcd 3.5 takes over and 3.6 refuses",
+                    default=True,
                 ),
             ),
         ),
