@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +20,7 @@ from corum.peer.codec import (
     encode,
 )
 from corum.raft import ConfState, Entry, EntryType, Message, MessageType, Snapshot
+from corum.values import MIB
 
 U64 = st.integers(0, 2**64 - 1)
 
@@ -170,3 +174,36 @@ def test_what_no_member_sends_ends_the_connection(data: bytes) -> None:
     """Unknown frames, lengths beyond the bounds, bytes that are no message."""
     with pytest.raises(CodecError):
         AppReader(1, 2).feed(data)
+
+
+@pytest.mark.parametrize("kind", ["message", "app", "entries"])
+def test_a_large_frame_in_small_pieces_is_copied_once(kind: str) -> None:
+    """8 MiB in pieces of 1 KiB: copying what waits for each piece would move 32 GiB."""
+    data = bytes(8 * MIB)
+    first = Message(MessageType.APP, to=1, sender=2, term=3, log_term=3, index=4, commit=4)
+    large = Message(
+        MessageType.APP,
+        to=1,
+        sender=2,
+        term=3,
+        log_term=3,
+        index=4,
+        entries=[Entry(3, 5, data=data)],
+        commit=5,
+    )
+    if kind == "message":
+        reader: Any = MessageReader()
+        image = MessageWriter().encode([large, first])
+        wanted = [large, first]
+    else:
+        reader = AppReader(1, 2)
+        wanted = [first, large] if kind == "entries" else [large, first]
+        image = AppWriter().encode(wanted)
+    began = time.process_time()
+    found = [one for at in range(0, len(image), 1024) for one in reader.feed(image[at : at + 1024])]
+    assert time.process_time() - began < 2
+    assert [(one.index, len(one.entries)) for one in found] == [
+        (one.index, len(one.entries)) for one in wanted
+    ]
+    whole = next(one for one in found if one.entries)
+    assert whole.entries[0].data == data

@@ -191,27 +191,57 @@ class AppWriter:
 # ---- reading
 
 
+class _Gathered:
+    """Pieces of a frame that is not complete. Joined once it may be: a frame of 100 MB comes in
+    thousands of pieces, and copying all of them for each would cost minutes."""
+
+    __slots__ = ("_missing", "_parts")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._missing = 0
+
+    def add(self, data: bytes) -> bytes:
+        """Everything that waits, with `data`; nothing while it cannot be a whole frame."""
+        if not self._parts:
+            return data
+        self._parts.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return b""
+        whole = b"".join(self._parts)
+        self._parts.clear()
+        return whole
+
+    def keep(self, rest: bytes, missing: int) -> None:
+        """The beginning of a frame that lacks at least so many bytes."""
+        if rest:
+            self._parts.append(rest)
+            self._missing = missing
+
+
 class MessageReader:
     """A `message` stream's bytes in, messages out; heartbeats of the link are dropped."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._gathered = _Gathered()
 
     def feed(self, data: bytes) -> list[Message]:
         """What is complete with `data`. Raises CodecError."""
-        data = self._rest + data if self._rest else data
-        at, end = 0, len(data)
+        data = self._gathered.add(data)
+        at, end, missing = 0, len(data), 1
         messages: list[Message] = []
         while end - at >= 8:
             start = at + 8
             stop = start + _length(data, at)
             if stop > end:
+                missing = stop - end
                 break
             message = decode(data[start:stop])
             if message.type != MessageType.HEARTBEAT or message.sender or message.to:
                 messages.append(message)
             at = stop
-        self._rest = data[at:]
+        self._gathered.keep(data[at:], missing)
         return messages
 
 
@@ -223,12 +253,12 @@ class AppReader:
         self._remote = remote
         self._term = 0
         self._index = 0
-        self._rest = b""
+        self._gathered = _Gathered()
 
     def feed(self, data: bytes) -> list[Message]:
         """What is complete with `data`. Raises CodecError."""
-        data = self._rest + data if self._rest else data
-        at, end = 0, len(data)
+        data = self._gathered.add(data)
+        at, end, missing = 0, len(data), 1
         messages: list[Message] = []
         while at < end:
             kind = data[at]
@@ -241,17 +271,18 @@ class AppReader:
                 stop = self._whole(data, at + 1, messages)
             else:
                 raise CodecError(f"a frame of unknown type {kind}")
-            if not stop:
+            if stop <= 0:
+                missing = -stop
                 break
             at = stop
-        self._rest = data[at:]
+        self._gathered.keep(data[at:], missing)
         return messages
 
     def _entries(self, data: bytes, at: int, messages: list[Message]) -> int:
-        """The end of the frame, or 0 while it is incomplete."""
+        """The end of the frame; while it is incomplete, minus the bytes that it lacks at least."""
         end = len(data)
         if end - at < 8:
-            return 0
+            return end - at - 8
         (count,) = U64.unpack_from(data, at)
         if count > ENTRIES_MAX:
             raise CodecError(f"a frame of {count} entries")
@@ -259,14 +290,14 @@ class AppReader:
         places: list[tuple[int, int]] = []
         for _ in range(count):
             if end - at < 8:
-                return 0
+                return end - at - 8
             start = at + 8
             at = start + _length(data, at)
             if at > end:
-                return 0
+                return end - at
             places.append((start, at))
         if end - at < 8:
-            return 0
+            return end - at - 8
         parse = raftpb.Entry.FromString
         try:
             entries = [_entry(parse(data[start:stop])) for start, stop in places]
@@ -289,11 +320,11 @@ class AppReader:
 
     def _whole(self, data: bytes, at: int, messages: list[Message]) -> int:
         if len(data) - at < 8:
-            return 0
+            return len(data) - at - 8
         start = at + 8
         stop = start + _length(data, at)
         if stop > len(data):
-            return 0
+            return len(data) - stop
         message = decode(data[start:stop])
         self._term = message.term
         self._index = message.entries[-1].index if message.entries else message.index
