@@ -36,6 +36,8 @@ def measure(metrics: Metrics, node: Node, emulated: Emulated, features: Mapping[
         applied.labels("v3", NAMES[operation], "true").observe_ns(took_ns, times)
 
     node.applier.observe = observe
+    trips = metrics.network.peer_round_trip_time_seconds
+    node.round_trip = lambda member, took_ns: trips.labels(f"{member:x}").observe_ns(took_ns)
     for name, on in features.items():
         metrics.server.feature_enabled.labels(name, "").set(float(on))
 
@@ -84,9 +86,24 @@ def _leases(metrics: Metrics, node: Node) -> None:
     metrics.leases.renewed_total.source = lambda: node.leases.renewed_total
 
 
+def _peers(metrics: Metrics, node: Node) -> None:
+    network, local = metrics.network, f"{node.members.local:x}"
+    network.known_peers.clear()
+    network.active_peers.clear()
+    for member, found in node.peers.statistics().items():
+        remote = f"{member:x}"
+        network.known_peers.labels(local, remote).set(1)
+        network.active_peers.labels(local, remote).set(float(node.peers.active_since(member) > 0))
+        network.disconnected_peers_total.labels(local, remote).value = found.losses
+        network.peer_sent_bytes_total.labels(remote).value = found.sent_bytes
+        network.peer_received_bytes_total.labels(remote).value = found.received_bytes
+        network.peer_sent_failures_total.labels(remote).value = found.fail
+
+
 def refresh(metrics: Metrics, node: Node, router: Router) -> None:
     """Families whose children come and go, just before they are shown."""
     server = metrics.server
+    _peers(metrics, node)
     server.alarms.clear()
     for member, alarm in node.alarms.get(0, 0):
         server.alarms.labels(f"{member:x}", _ALARMS.get(alarm, "UNKNOWN")).set(1)

@@ -201,6 +201,7 @@ class Peer:
         """Something failed."""
         if self.active_since_ns:
             self.active_since_ns = 0
+            self.statistics.losses += 1
             self._hub.active(self.id, False, why)
 
     def attach(self, kind: str, call: int) -> None:
@@ -266,6 +267,11 @@ class Peer:
                 self.next_url()
         while self._posts and self._posting < POSTS_MAX:
             self._post(self._posts.popleft())
+
+    def count_bytes(self) -> None:
+        """Bring the statistics up to date with what the streams have carried."""
+        self.statistics.sent_bytes = self.app.sent_bytes + self.message.sent_bytes
+        self.statistics.received_bytes = sum(one.received_bytes for one in self.incoming)
 
     # ---- time
 

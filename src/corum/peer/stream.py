@@ -44,6 +44,7 @@ class OutStream:
         self._blocked_ns = 0
         self.call: int | None = None
         self.heartbeat_ns = 0
+        self.sent_bytes = 0
 
     @property
     def attached(self) -> bool:
@@ -72,6 +73,7 @@ class OutStream:
     def _write(self, data: bytes, now_ns: int) -> None:
         assert self.call is not None
         self.heartbeat_ns = now_ns + HEARTBEAT_NS
+        self.sent_bytes += len(data)
         if self._wire.http_send(self.call, data):
             self._blocked_ns = now_ns
 
@@ -129,6 +131,7 @@ class InStream:
         self._status = 0
         self._heard_ns = 0
         self._dial_ns = 0
+        self.received_bytes = 0
 
     def tick(self, now_ns: int) -> None:
         """Dial when it is time to, give up a stream that is silent."""
@@ -156,6 +159,7 @@ class InStream:
         assert self.call is not None
         self._heard_ns = now_ns
         self._wire.consume(self.call, len(data))
+        self.received_bytes += len(data)
         if not self.attached:
             self._peer.refused(self._status, data.decode("utf-8", "replace").strip())
             return

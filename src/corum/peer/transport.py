@@ -15,6 +15,7 @@ from corum.peer import rules
 from corum.peer.codec import CodecError, decode
 from corum.peer.endpoints import Endpoints
 from corum.peer.links import TICK_NS, Channel, Peer
+from corum.peer.prober import Prober
 from corum.peer.rules import Headers, Identity
 from corum.peer.snapshots import Incoming, Outgoing
 from corum.peer.stream import APP, MESSAGE, OutStream
@@ -68,6 +69,7 @@ class Peers:
         self.incoming = Incoming(self, database)
         self.outgoing = Outgoing(self)
         self.versions = VersionPoll(self)
+        self._prober = Prober(self)
         self._kinds: dict[int, Callable[[tuple[Any, ...]], None]] = {
             events.HTTP: self.http,
             events.HTTP_OPEN: self.incoming.open,
@@ -140,6 +142,8 @@ class Peers:
 
     def statistics(self) -> dict[int, LinkStatistics]:
         """See `Peering`."""
+        for peer in self._peers.values():
+            peer.count_bytes()
         return {peer.id: peer.statistics for peer in self._peers.values()}
 
     def connect(self, url: str) -> Channel:
@@ -223,9 +227,9 @@ class Peers:
             message = rules.REFUSED.get(text.strip(), "request to remote peer refused")
             self._say("warn", message, error=text.strip(), **{"remote-peer-id": f"{member:x}"})
 
-    def note(self, text: str, member: int, **fields: Any) -> None:
+    def note(self, text: str, member: int, level: str = "info", **fields: Any) -> None:
         """A line about a member."""
-        self._say("info", text, **{"remote-peer-id": f"{member:x}"}, **fields)
+        self._say(level, text, **{"remote-peer-id": f"{member:x}"}, **fields)
 
     def _say(self, level: str, text: str, **fields: Any) -> None:
         local = {"local-member-id": f"{self.node.members.local:x}"}
@@ -244,6 +248,7 @@ class Peers:
         for peer in self._remotes.values():
             peer.tick(now_ns)
         self.versions.tick(now_ns)
+        self._prober.tick(now_ns)
 
     # ---- events of the transport
 

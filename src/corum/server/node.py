@@ -209,6 +209,8 @@ class Node:
         self.peers: Peering = NoPeers()
         self.members_changed: Callable[[], None] = lambda: None
         """Told after the member list changed."""
+        self.round_trip: Callable[[int, int], None] = lambda member, took_ns: None
+        """Told how long the way to a member and back takes, now and then."""
         self.snapshots_in_flight = 0
         """Snapshots being sent to members: the log is not cut short meanwhile."""
         self.messages_refused_total = 0

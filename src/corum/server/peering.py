@@ -15,14 +15,18 @@ class LinkStatistics:
         "average_ms",
         "current_ms",
         "fail",
+        "losses",
         "maximum_ms",
         "minimum_ms",
+        "received_bytes",
+        "sent_bytes",
         "squares",
         "success",
     )
 
     def __init__(self) -> None:
-        self.success = self.fail = 0
+        self.success = self.fail = self.losses = 0
+        self.sent_bytes = self.received_bytes = 0
         self.current_ms = self.average_ms = self.minimum_ms = self.maximum_ms = 0.0
         self.squares = 0.0
         """Sum of squared distances from the average (Welford)."""
