@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +30,6 @@ from corum.raft.messages import ConfState, Entry, EntryType, Snapshot
 from corum.v2store import CLUSTER_PREFIX, Request
 from corum.v2store.errors import V2Error
 from corum.v2store.store import Store
-from corum.v2store.tree import Node
 from corum.values import NS_PER_S
 from corum.wal import DataDir, DataDirLocked, SnapshotFiles, Wal, WalError, WalSnapshot
 
@@ -124,8 +124,8 @@ def _snapshot_at(log: Log, index: int, rows: Rows, *, with_v2: bool) -> Snapshot
 
 
 class Told:
-    """A v2 store that hears, entry by entry, what it has heard in the member: so that indexes, which
-    v2 clients keep, stay what they were."""
+    """A v2 store that hears, entry by entry, what it has heard in the member: so that indexes,
+    which v2 clients keep, stay what they were."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -133,70 +133,70 @@ class Told:
     def follow(self, entry: Entry) -> None:
         """A committed entry. Raises ValueError for a damaged one."""
         if entry.type == EntryType.CONF_CHANGE:
-            self._changed(raftpb.ConfChange.FromString(entry.data))
+            change = raftpb.ConfChange.FromString(entry.data)
+            if change.type == raftpb.ConfChangeRemoveNode:
+                self._delete(f"{_MEMBERS}/{change.node_id:x}")
+                self._put(f"{_REMOVED}/{change.node_id:x}", "removed")
+            else:
+                self._put(*_raft_attributes(Member.from_json(change.context)))
             return
         request = request_of(entry)
         if isinstance(request, Request):
-            self._apply(request)
+            v2store.apply(self.store, request, now_ns=0)
         elif request is not None and request.HasField("cluster_member_attr_set"):
             said = request.cluster_member_attr_set
             attributes = said.member_attributes
-            self._named(said.member_ID, attributes.name, list(attributes.client_urls))
+            self._put(*_attributes(said.member_ID, attributes.name, attributes.client_urls))
         elif request is not None and request.HasField("cluster_version_set"):
             self._put(_VERSION, request.cluster_version_set.ver)
 
     def agree(self, rows: Rows) -> None:
         """At the end the backend decides who is a member: changes that were refused are in the log,
-        too, and without a log nothing was heard."""
+        too, and without a log nothing was heard. What is so already is not said again."""
         members = [Member.from_json(row) for row in rows.get(schema.MEMBERS, {}).values()]
-        for path in self._children(_MEMBERS) - {f"{_MEMBERS}/{m.id:x}" for m in members}:
-            self._apply(Request("DELETE", path, dir=True, recursive=True))
-        for member in members:
-            self._added(member)
-            if member.started:
-                self._named(member.id, member.name, member.client_urls)
+        wanted = dict(_raft_attributes(member) for member in members)
+        wanted |= dict(_attributes(m.id, m.name, m.client_urls) for m in members if m.started)
         for key in rows.get(schema.MEMBERS_REMOVED, {}):
-            self._put(f"{_REMOVED}/{key.decode()}", "removed")
+            wanted[f"{_REMOVED}/{key.decode()}"] = "removed"
         version = rows.get(schema.CLUSTER, {}).get(b"clusterVersion")
         if version is not None:
-            self._put(_VERSION, version.decode())
-
-    def _changed(self, change: Any) -> None:
-        if change.type == raftpb.ConfChangeRemoveNode:
-            path = f"{_MEMBERS}/{change.node_id:x}"
-            self._apply(Request("DELETE", path, dir=True, recursive=True))
-            self._put(f"{_REMOVED}/{change.node_id:x}", "removed")
-        else:
-            self._added(Member.from_json(change.context))
-
-    def _added(self, member: Member) -> None:
-        body: dict[str, object] = {"peerURLs": member.peer_urls}
-        if member.is_learner:
-            body["isLearner"] = True
-        self._put(f"{_MEMBERS}/{member.id:x}/raftAttributes", _json(body))
-
-    def _named(self, member: int, name: str, client_urls: list[str]) -> None:
-        body = {"name": name, "clientURLs": client_urls}
-        self._put(f"{_MEMBERS}/{member:x}/attributes", _json(body))
+            wanted[_VERSION] = version.decode()
+        for name in self._members() - {f"{member.id:x}" for member in members}:
+            self._delete(f"{_MEMBERS}/{name}")
+        for path, text in wanted.items():
+            if self._value(path) != text:
+                self._put(path, text)
 
     def _put(self, path: str, text: str) -> None:
-        """Nothing when it is so already: saying it again would count."""
-        node = self._node(path)
-        if node is None or node.value != text:
-            self._apply(Request("PUT", path, text))
+        v2store.apply(self.store, Request("PUT", path, text), now_ns=0)
 
-    def _apply(self, request: Request) -> None:
+    def _delete(self, path: str) -> None:
+        request = Request("DELETE", path, dir=True, recursive=True)
         v2store.apply(self.store, request, now_ns=0)
 
-    def _node(self, path: str) -> Node | None:
+    def _value(self, path: str) -> str | None:
         try:
-            return self.store.tree.find(path, 0)
+            return self.store.tree.find(path, 0).value
         except V2Error:
             return None
 
-    def _children(self, path: str) -> set[str]:
-        node = self._node(path)
-        return {f"{path}/{name}" for name in (node.children or {})} if node is not None else set()
+    def _members(self) -> set[str]:
+        try:
+            return set(self.store.tree.find(_MEMBERS, 0).children or ())
+        except V2Error:
+            return set()
+
+
+def _raft_attributes(member: Member) -> tuple[str, str]:
+    body: dict[str, object] = {"peerURLs": member.peer_urls}
+    if member.is_learner:
+        body["isLearner"] = True
+    return f"{_MEMBERS}/{member.id:x}/raftAttributes", _json(body)
+
+
+def _attributes(member: int, name: str, client_urls: Iterable[str]) -> tuple[str, str]:
+    body = {"name": name, "clientURLs": list(client_urls)}
+    return f"{_MEMBERS}/{member:x}/attributes", _json(body)
 
 
 def _write_log(target: DataDir, log: Log, snapshot: Snapshot) -> None:
