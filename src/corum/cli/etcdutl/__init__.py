@@ -2,7 +2,8 @@
 
 Reading order: `commands` (the table of everything), `snapshot` (status, restore as commands),
 `restore` (what a restore does), `upkeep` (defrag, hashkv, version), `stopped` (what a directory
-says), `rewriting` (a few rows changed in it), `backup`, `migrate`, `check`, `export`, `output` (formats).
+says), `rewriting` (a few rows changed in it), `backup`, `migrate`, `check`, `export`, `output`
+(formats).
 """
 
 from __future__ import annotations
