@@ -165,6 +165,10 @@ class MemoryBackend:
         self._views: set[_View] = set()
         self._in_flight: _Batch | None = None
         self._defragmenting: _DefragmentJob | None = None
+        self.reread()
+
+    def reread(self) -> None:
+        """The committed layer is another one: what is known of it is read again."""
         self._committed_index = (
             schema.from_u64(self.get(schema.META, schema.CONSISTENT_INDEX)),
             schema.from_u64(self.get(schema.META, schema.TERM)),

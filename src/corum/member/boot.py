@@ -134,6 +134,13 @@ def resumed(wal: Wal, snapshot: Snapshot | None, backend: Backend) -> Booted:
     if snapshot is not None and state.commit < snapshot.index:
         # A crash came between the record of a leader's snapshot and the state that follows it.
         state = HardState(max(state.term, snapshot.term), state.vote, snapshot.index)
+    last = replay.entries[-1].index if replay.entries else state.commit
+    done = min(received.consistent_index(backend), last)
+    if state.commit < done:
+        # What the backend holds was committed, whatever the log says so far: its commit index
+        # waits for company (decision 0003). Were it applied only when a leader says so again, the
+        # backend would be ahead of this member for a while, and what it sends to others, too.
+        state = HardState(state.term, state.vote, done)
     storage.set_hard_state(state)
     storage.append(replay.entries)
     members = Members(ClusterId(who.ClusterID), MemberId(who.NodeID))

@@ -2,7 +2,7 @@
 
 snap/tmp*               being received
 snap/<index>.snap.db    received whole; its snapshot may not be in the log yet
-db.lmdb.received        made of it, to take the place of the backend in use
+db.lmdb.received*       made of it, to take the place of the backend in use
 snap/db                 the backend of a Go etcd whose directory this was
 snap/db.taken-over      the same, once it is ours
 """
@@ -10,6 +10,7 @@ snap/db.taken-over      the same, once it is ours
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Generator
@@ -40,6 +41,12 @@ class Received:
         self._files = SnapshotFiles(data.snap)
         self._backend = data.backend
         self._ready = made_of(data.backend)
+        self._count = itertools.count(1)
+        self._prepared: dict[int, Path] = {}
+        """Backends made of databases, by the index of their snapshot. Two may be there at a time,
+        and of one index too: the leader sends again what it thinks was lost."""
+        for left in data.backend.parent.glob(f"{self._ready.name}*"):
+            left.unlink()  # of a start before
         self._etcd = data.snap / "db"
 
     def create(self) -> Any:
@@ -63,15 +70,21 @@ class Received:
 
     def prepare(self, index: int, term: int) -> None:
         """Make the database kept for `index` into a backend. Raises BboltError, BackendError."""
-        make(self._files.database_path(index), self._ready, index, term)
+        path = self._ready.with_name(f"{self._ready.name}{next(self._count)}")
+        make(self._files.database_path(index), path, index, term)
+        before, self._prepared[index] = self._prepared.get(index), path
+        if before is not None:
+            _remove(before)
 
     def install(self, backend: Any, snapshot: Snapshot) -> None:
         """The backend that was prepared takes the place of the one in use."""
-        backend.adopt(self._ready)
+        backend.adopt(self._prepared.pop(snapshot.index))
 
     def release(self, index: int) -> None:
         """Databases up to this index have been taken over."""
         self._files.release_databases(index + 1)
+        for old in [each for each in list(self._prepared) if each <= index]:
+            _remove(self._prepared.pop(old))
 
     def take_over_etcd(self, say: Say) -> None:
         """At the start: what a Go etcd left here becomes our backend, if it is newer than ours.
@@ -131,6 +144,11 @@ def made_of(backend: Path) -> Path:
     return backend.with_name(backend.name + SUFFIX)
 
 
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    _lock_of(path).unlink(missing_ok=True)
+
+
 def _lock_of(path: Path) -> Path:
     return path.with_name(path.name + "-lock")
 
@@ -144,8 +162,7 @@ def make(database: Path, path: Path, index: int | None, term: int) -> None:
     from corum.backend.lmdb_backend import LmdbBackend
     from corum.mvcc.rebuild import rebuild_index
 
-    path.unlink(missing_ok=True)
-    _lock_of(path).unlink(missing_ok=True)
+    _remove(path)
     with Database(database) as source:
         if index is None:
             meta = next((b for b in source.buckets() if b.name == schema.META.encode()), None)

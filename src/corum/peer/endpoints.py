@@ -96,11 +96,17 @@ class Endpoints:
             response = rpc.LeaseKeepAliveResponse(ID=request.ID, TTL=ttl_s)
             self._protobuf(call, response)
 
+        def failed(error: BaseException) -> None:
+            self._peers.reply(call, 500, f"{error}\n")
+
         leases = self._node.leases
-        if leases.primary:
-            leases.renew(LeaseId(request.ID), renewed, lambda error: None)
-        else:
+        if not leases.primary:
             self._peers.reply(call, 400, "not a primary lessor\n")
+            return
+        try:
+            leases.renew(LeaseId(request.ID), renewed, failed)
+        except errors.EtcdError as error:
+            failed(error)
 
     def _time_to_live(self, call: int, body: bytes) -> None:
         try:
@@ -113,12 +119,18 @@ class Endpoints:
             return
 
         def told(result: Any) -> None:
+            if isinstance(result, BaseException):
+                self._peers.reply(call, 500, f"{result}\n")
+                return
             if result.TTL < 0:
                 self._peers.reply(call, 404, "lease not found\n")
                 return
             self._protobuf(call, leasepb.LeaseInternalResponse(LeaseTimeToLiveResponse=result))
 
-        self._node.leases.time_to_live(request, told)
+        try:
+            self._node.leases.time_to_live(request, told)
+        except errors.EtcdError as error:
+            told(error)
 
     def _protobuf(self, call: int, response: Any) -> None:
         headers = [("Content-Type", PROTOBUF)]

@@ -60,7 +60,8 @@ class Outgoing:
     def start(self, peer: Peer, message: Message) -> None:
         """Send this member's present state in place of the snapshot that Raft named."""
         node = self._peers.node
-        if len(self._transfers) >= SENT_MAX:
+        ahead = node.consistent_index > node.applied_index  # the backend, of what we say we have
+        if ahead or len(self._transfers) >= SENT_MAX:
             self._peers.snapshot_ended(peer.id, ok=False)
             return
         snapshot = Snapshot(

@@ -57,6 +57,11 @@ class Commits:
         """A batch that the disk had no room for; written again every second."""
         self._stuck_waiting: list[Callable[[], None]] = []
 
+    @property
+    def resting(self) -> bool:
+        """Is no batch on its way to the disk, not even one that waits for room?"""
+        return not self.in_flight and self._stuck is None
+
     def due(self, now_ns: int) -> bool:
         """Is it time for the next batch?"""
         if self.in_flight or self.paused:

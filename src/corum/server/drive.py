@@ -86,7 +86,14 @@ class Machine(Protocol):
     """Who gets what Raft decides."""
 
     def apply(self, entries: list[Entry]) -> None: ...
-    def apply_snapshot(self, snapshot: Snapshot) -> None: ...
+    def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """A leader's snapshot is to be installed: make it durable, change nothing yet."""
+        ...
+
+    def apply_snapshot(self, snapshot: Snapshot) -> None:
+        """It is durable: be it."""
+        ...
+
     def send(self, messages: list[Message]) -> None: ...
     def soft_state_changed(self, state: SoftState) -> None: ...
     def roles_changed(self, changes: list[RoleChange]) -> None: ...
@@ -189,7 +196,7 @@ class Driver:
         entries = list(message.entries)
         state = hard_state_of(message) or self._unsaved
         if message.snapshot is not None:
-            self._machine.apply_snapshot(message.snapshot)
+            self._machine.keep_snapshot(message.snapshot)
         elif not entries and not message.responses:
             self._unsaved = state  # a new commit index alone: nothing depends on it
             return
@@ -214,6 +221,7 @@ class Driver:
 
     def _durable(self, message: Message) -> None:
         if message.snapshot is not None:
+            self._machine.apply_snapshot(message.snapshot)
             self.storage.apply_snapshot(message.snapshot)
         if message.entries:
             self.storage.append(list(message.entries))

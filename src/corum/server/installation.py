@@ -2,8 +2,9 @@
 
 By the time Raft hears of it, the database that came with it has been made into a backend beside the
 one in use. Commits pause while Raft decides; if it wants the snapshot, the `.snap` file and the
-log's record come first, then the backends change places, and every room starts over from the new
-one. A crash in between is made up for at the next start, which finds the received database.
+log's record come first. When both are durable, and not before (or the backend would be ahead of the
+log after a crash), the backends change places, and every room starts over from the new one. A crash
+in between is made up for at the next start, which finds the received database.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Installation:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._offer: tuple[Message, Done] | None = None
+        self._installing = False
+        """Raft wants it; its record is on the way to the disk."""
 
     @property
     def active(self) -> bool:
@@ -42,7 +45,9 @@ class Installation:
     def step(self) -> None:
         """Once per turn while `active`."""
         node = self._node
-        if self._offer is None or node.commits.in_flight or node.defragmentation.active:
+        if self._offer is None or self._installing:
+            return
+        if not node.commits.resting or node.defragmentation.active:
             return
         (message, done), self._offer = self._offer, None
         error: RaftError | None = None
@@ -51,22 +56,28 @@ class Installation:
         except RaftError as refused:
             error = refused
         # From here to `install` the backend must rest; when Raft has no use for it, at once again.
-        node.commits.paused = node.raft.raft.log.unstable.snapshot is not None
+        self._installing = node.raft.raft.log.unstable.snapshot is not None
+        node.commits.paused = self._installing
         done(error)
 
-    def install(self, snapshot: Snapshot) -> None:
-        """Raft wants it: make it durable, then be it."""
+    def keep(self, snapshot: Snapshot) -> None:
+        """Raft wants it: its file and its record go to the disk, before anything else does."""
         node = self._node
-        say = node.ports.transition
-        say("info", "applying snapshot", **{"incoming-leader-snapshot-index": snapshot.index})
+        about = {"incoming-leader-snapshot-index": snapshot.index}
+        node.ports.transition("info", "applying snapshot", **about)
         node.ports.snapshots.save(snapshot)
         node.ports.snapshots.record(snapshot, lambda: None)
+
+    def install(self, snapshot: Snapshot) -> None:
+        """It is durable: be it."""
+        node = self._node
+        say = node.ports.transition
         node.ports.install(snapshot)
-        node.commits.paused = False
+        self._installing = node.commits.paused = False
         node.store.open()
         node.consistent_index = snapshot.index
         node.applied_index, node.applied_term = snapshot.index, snapshot.term
-        node.snapshotting.last_index = snapshot.index
+        node.snapshotting.installed(snapshot.index)
         node.reconfiguration.conf_state = snapshot.conf_state
         backend, members = node.backend, node.members
         members.by_id.clear()

@@ -2,6 +2,11 @@
 
 The leader is the primary: it alone knows deadlines. Every 500 ms it proposes revokes for what is
 due (at most 1,000 a second) and, when the feature is on, checkpoints of remaining TTLs.
+
+Who believes to lead need not: a process that stood still wakes up deposed, and a leader with a slow
+disk applies later than its followers. So nothing is said of a lease before a round of linearizable
+reads has confirmed that this member leads and has applied all that was committed (as etcd's
+`ensureLeadership`); and what a leader proposes here is never forwarded to another one.
 """
 
 from __future__ import annotations
@@ -18,8 +23,6 @@ from corum.values import NS_PER_MS, LeaseId
 CHECK_NS: Final = 500 * NS_PER_MS
 REVOKES_PER_CHECK: Final = 500
 CHECKPOINTS_PER_CHECK: Final = 1_000
-WAITING_MAX: Final = 100_000
-"""Questions to a new leader that has not applied all it has."""
 
 
 class Leader(Protocol):
@@ -37,8 +40,15 @@ class Proposer(Protocol):
     @property
     def forwarding(self) -> Leader: ...
 
-    def propose_own(self, op: int, message: bytes, request: Any) -> None:
-        """Propose something nobody waits for."""
+    def confirm(self, then: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+        """`then` when all that is committed now is applied, by a member that led or its follower.
+
+        Raises TOO_MANY_REQUESTS.
+        """
+        ...
+
+    def propose_as_leader(self, op: int, message: bytes, request: Any) -> None:
+        """Propose something nobody waits for, but only while this member leads."""
         ...
 
 
@@ -54,22 +64,13 @@ class Leases:
         self._checkpoints = checkpoints
         self._next_check_ns = 0
         self.primary = False
-        self._complete_from = 0
-        """Index from which on this leader knows all leases: its first entry comes after all older
-        ones, of which a new leader (one just restarted, too) may have applied a part only."""
-        self._applied = 0
-        self._waiting: list[Callable[[], None]] = []
         self.now_ns = 0
         self.expired_total = 0
         self.renewed_total = 0
 
-    def lead(self, now_ns: int, last_index: int) -> None:
-        """This member leads: leases get their remaining TTL plus an election timeout.
-
-        What is asked of them waits until `last_index`, the end of its log, is applied.
-        """
+    def lead(self, now_ns: int) -> None:
+        """This member leads: leases get their remaining TTL plus an election timeout."""
         self.now_ns = now_ns
-        self._complete_from = last_index
         self.primary = True
         self.lessor.promote(now_ns, self._extend_ns)
 
@@ -78,36 +79,24 @@ class Leases:
         if self.primary:
             self.primary = False
             self.lessor.demote()
-            self._ask_again()
-
-    def applied(self, index: int) -> None:
-        """Entries up to `index` are applied."""
-        self._applied = index
-        if self._waiting and index >= self._complete_from:
-            self._ask_again()
-
-    def _ask_again(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for ask in waiting:
-            ask()
-
-    def _wait(self, ask: Callable[[], None]) -> bool:
-        """Keep a question for later if it is too early for it; raises TOO_MANY_REQUESTS."""
-        if self._applied >= self._complete_from:
-            return False
-        if len(self._waiting) >= WAITING_MAX:
-            raise errors.TOO_MANY_REQUESTS()
-        self._waiting.append(ask)
-        return True
 
     def renew(
         self, lease: LeaseId, done: Callable[[int], None], failed: Callable[[BaseException], None]
     ) -> None:
-        """Renew on the primary; `done(ttl in seconds)`, 0 for a lease that is not there."""
-        if not self.primary:
+        """Renew on the primary; `done(ttl in seconds)`, 0 for a lease that is not there.
+
+        Raises TOO_MANY_REQUESTS.
+        """
+        if self.primary:
+            self._proposer.confirm(lambda: self._renew(lease, done, failed), failed)
+        else:
             self._proposer.forwarding.renew(lease, done, failed)
-            return
-        if self._wait(lambda: self.renew(lease, done, failed)):
+
+    def _renew(
+        self, lease: LeaseId, done: Callable[[int], None], failed: Callable[[BaseException], None]
+    ) -> None:
+        if not self.primary:  # not any more: the leader decides
+            _or_fail(lambda: self.renew(lease, done, failed), failed)
             return
         try:
             ttl_s = self.lessor.renew(lease, self.now_ns)
@@ -118,11 +107,15 @@ class Leases:
         done(ttl_s)
 
     def time_to_live(self, request: Any, done: Callable[[Any], None]) -> None:
-        """A LeaseTimeToLiveResponse without header, or the error."""
-        if not self.primary:
+        """A LeaseTimeToLiveResponse without header, or the error. Raises TOO_MANY_REQUESTS."""
+        if self.primary:
+            self._proposer.confirm(lambda: self._tell(request, done), done)
+        else:
             self._proposer.forwarding.time_to_live(request, done)
-            return
-        if self._wait(lambda: self.time_to_live(request, done)):
+
+    def _tell(self, request: Any, done: Callable[[Any], None]) -> None:
+        if not self.primary:
+            _or_fail(lambda: self.time_to_live(request, done), done)
             return
         lease = LeaseId(request.ID)
         response = rpc.LeaseTimeToLiveResponse(ID=lease)
@@ -144,11 +137,20 @@ class Leases:
         for lease in self.lessor.expired(now_ns, REVOKES_PER_CHECK):
             self.expired_total += 1
             request = rpc.LeaseRevokeRequest(ID=lease)
-            self._proposer.propose_own(LEASE_REVOKE, request.SerializeToString(), request)
+            self._proposer.propose_as_leader(LEASE_REVOKE, request.SerializeToString(), request)
         if self._checkpoints:
             due = self.lessor.checkpoints_due(now_ns, CHECKPOINTS_PER_CHECK)
             if due:
                 request = rpc.LeaseCheckpointRequest()
                 for lease, remaining_s in due:
                     request.checkpoints.add(ID=lease, remaining_TTL=remaining_s)
-                self._proposer.propose_own(LEASE_CHECKPOINT, request.SerializeToString(), request)
+                self._proposer.propose_as_leader(
+                    LEASE_CHECKPOINT, request.SerializeToString(), request
+                )
+
+
+def _or_fail(ask: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+    try:
+        ask()
+    except errors.EtcdError as error:
+        failed(error)

@@ -349,6 +349,15 @@ class Node:
         then = answer or _nobody_waits
         self.proposals.add(op, message, request, None, self.now_ns, then, self.gate.own())
 
+    def propose_as_leader(self, op: int, message: bytes, request: Any) -> None:
+        """Replicate what only a leader may say; dropped, not forwarded, when another one leads."""
+        self.propose_own(op, message, request)
+        self.proposals.for_leader.append(self.proposals.queued[-1])
+
+    def confirm(self, then: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+        """Call `then` as a linearizable read is answered; raises TOO_MANY_REQUESTS."""
+        self.reads.add(lambda *_: then(), _Waiting(failed), None)
+
     def refuse(self, call: Any, error: errors.EtcdError) -> None:
         """End a call that failed before it was carried out; `call` may be somebody's `fail`."""
         if isinstance(call, int):
@@ -383,8 +392,9 @@ class Node:
         self.proposals.held = self.commits.in_flight and (
             self.backend.pending_operations > BACKLOG_BATCHES * self.config.batch_operations_max
         )
+        if self.proposals.for_leader:
+            self.proposals.check_leader(self.raft.is_leader)
         self.driver.pump(self.proposals)
-        self.leases.applied(self.applied_index)
         reads = self.reads.ready(self.applied_index)
         if reads:
             self.gate.serve(reads)
@@ -539,6 +549,10 @@ class Node:
         if self.replaying and self.applied_index >= self.first_commit:
             self.replaying = False
 
+    def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """A leader's snapshot goes to the disk."""
+        self.installation.keep(snapshot)
+
     def apply_snapshot(self, snapshot: Snapshot) -> None:
         """A leader's snapshot replaces everything here."""
         self.installation.install(snapshot)
@@ -571,7 +585,7 @@ class Node:
         self.soft = state
         self.headers.set_term(self.raft.raft.term)
         if self.is_leader and not was_leader:
-            self.leases.lead(self.now_ns, self.raft.raft.log.last_index)
+            self.leases.lead(self.now_ns)
         elif was_leader and not self.is_leader:
             self.leases.follow()
         self.versions.leader_changed()
@@ -745,6 +759,15 @@ class Node:
         for call in self.long_calls:
             self.out.error(call, errors.STOPPED())
         self.out.flush(self.ports.transport)
+
+
+class _Waiting:
+    """Stands where a read's call id stands."""
+
+    __slots__ = ("fail",)
+
+    def __init__(self, fail: Callable[[BaseException], None]) -> None:
+        self.fail = fail
 
 
 def _nobody_waits(call: Any, result: Any) -> None:

@@ -48,6 +48,8 @@ class Proposals:
         """The backend does not keep up: nothing is proposed until it does."""
         self.waiting: dict[int, Waiter] = {}
         self.failed_total = 0
+        self.for_leader: list[Entry] = []
+        """Of `queued`: what only a leader may propose, and nobody for him."""
         self._frames = {op: tag(op, BYTES) for op in range(1, 16)}
 
     def add(
@@ -121,6 +123,16 @@ class Proposals:
         """What was queued since the last call, in order."""
         batch, self.queued = self.queued, []
         return batch
+
+    def check_leader(self, leads: bool) -> None:
+        """Before a batch is proposed: give up what is `for_leader` when this member is none."""
+        if not leads:
+            for entry in self.for_leader:
+                self.waiting.pop(self._waiter_of(entry), None)
+            gone = {id(entry) for entry in self.for_leader}
+            self.queued = [entry for entry in self.queued if id(entry) not in gone]
+        waiting = {id(entry) for entry in self.queued} if leads else set[int]()
+        self.for_leader = [entry for entry in self.for_leader if id(entry) in waiting]
 
     def overdue(self, now_ns: int) -> list[Waiter]:
         """Waiters whose time is up; they are forgotten here, their entries may still commit."""

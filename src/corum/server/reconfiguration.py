@@ -13,7 +13,7 @@ from corum.membership.members import Member, Members, Writes
 from corum.pb import raftpb
 from corum.raft import ConfChange, ConfChangeType, ConfState, Entry, EntryType
 from corum.server.proposals import Answer
-from corum.values import NS_PER_S, MemberId
+from corum.values import NS_PER_S
 
 if TYPE_CHECKING:
     from corum.server.node import Node
@@ -112,12 +112,15 @@ class Reconfiguration:
     def _promoted(
         self, member: int, error: BaseException | None, done: Callable[[BaseException | None], None]
     ) -> None:
-        """The leader has promoted: this member may not have heard of it yet."""
-        if error is None:
-            found = self._node.members.by_id.get(MemberId(member))
-            if found is not None:
-                found.is_learner = False
-        done(error)
+        """The leader has promoted: answer when this member has applied it too.
+
+        The list changes when an entry says so and at no other time: one changed here refused the
+        very entry that was to come, and the member voted with others than the rest.
+        """
+        if error is not None or not self._node.members.get(member).is_learner:
+            done(error)
+        else:
+            self._node.confirm(lambda: done(None), done)
 
     def apply(self, entry: Entry) -> None:
         """Check the change against the list as it is now; a refused one becomes a no-op."""

@@ -84,11 +84,24 @@ class Snapshotting:
             node.ports.transition("warn", "failed to save snapshot", error=str(snapshot))
             return
         node.ports.transition("info", "saved snapshot", **{"snapshot-index": snapshot.index})
-        self._unrecorded = snapshot
+        if snapshot.index > self.last_index:
+            self._unrecorded = snapshot
+        else:
+            self._busy = False
+
+    def installed(self, index: int) -> None:
+        """A leader's snapshot at `index` took the place of everything: an older one is of no use
+        any more, however far it has got."""
+        self.last_index = index
+        if self._unrecorded is not None and self._unrecorded.index <= index:
+            self._unrecorded, self._busy = None, False
 
     def _recorded(self, snapshot: Snapshot) -> None:
         node = self._node
         storage = node.raft_storage
+        if snapshot.index <= self.last_index:
+            self._busy = False
+            return
         storage.create_snapshot(snapshot.index, snapshot.conf_state, snapshot.data)
         self.last_index = snapshot.index
         self._busy = False

@@ -22,6 +22,13 @@ class LeaseService(Service):
 
     PATH = "/etcdserverpb.Lease/"
 
+    def __init__(self, node: Any) -> None:
+        super().__init__(node)
+        self._renewing: dict[int, int] = {}
+        """Renewals without an answer, by stream."""
+        self._ended: set[int] = set()
+        """Streams whose client sends no more, to be finished after their last answer."""
+
     def unary(self) -> dict[str, Any]:
         """Handlers by method name."""
         return {
@@ -64,8 +71,27 @@ class LeaseService(Service):
         self.node.check_open(meta)
 
     def half_closed(self, call: int) -> None:
-        """The client sends no more: everything has been answered already."""
-        self.node.out.finish(call)
+        """The client sends no more: finish when everything is answered."""
+        if call in self._renewing:
+            self._ended.add(call)
+        else:
+            self.node.out.finish(call)
+
+    def closed(self, call: int) -> None:
+        """The client is gone."""
+        self._renewing.pop(call, None)
+        self._ended.discard(call)
+
+    def _answered(self, call: int) -> None:
+        """One renewal is over."""
+        left = self._renewing.get(call, 0) - 1
+        if left > 0:
+            self._renewing[call] = left
+            return
+        self._renewing.pop(call, None)
+        if call in self._ended:
+            self._ended.discard(call)
+            self.node.out.finish(call)
 
     def keep_alive(self, call: int, message: bytes, meta: Any) -> None:
         """One renewal; an unknown or expired lease is answered with TTL 0, not with an error."""
@@ -80,8 +106,18 @@ class LeaseService(Service):
             if ttl_s:
                 out += b"\x18" + varint(ttl_s)
             node.out.messages.append((call, out))
+            self._answered(call)
 
-        node.leases.renew(lease, renewed, lambda error: node.out.error(call, error))
+        def failed(error: BaseException) -> None:
+            self.closed(call)
+            node.out.error(call, error)
+
+        self._renewing[call] = self._renewing.get(call, 0) + 1
+        try:
+            node.leases.renew(lease, renewed, failed)
+        except errors.EtcdError:
+            self.closed(call)
+            raise
 
     def time_to_live(self, call: int, message: bytes, meta: Any) -> None:
         """Remaining and granted TTL; -1 for a lease that is not there."""
