@@ -48,6 +48,18 @@ def test_a_leader_publishes_itself_and_the_version() -> None:
     assert lone.lines.count("set initial cluster version") == 1
 
 
+def test_who_is_on_the_way_into_the_cluster_waits_for_the_log() -> None:
+    """It has a leader but no place in the list yet: nothing is due, and the loop may rest."""
+    lone = Lone()
+    versions, members = lone.node.versions, lone.node.members
+    versions.published = False
+    me = members.by_id.pop(members.local)
+    later = lone.now_ns + 10**10
+    assert not versions.due(later)
+    members.by_id[me.id] = me
+    assert versions.due(later)
+
+
 def test_nothing_is_published_without_a_leader() -> None:
     """There is nobody to take it; as soon as there is one, it is."""
     lone = Lone(elect=False, election_ticks=1_000_000)

@@ -41,10 +41,7 @@ class Versions:
     def tick(self, now_ns: int) -> None:
         """Propose what the list does not say yet; again every 2 s until it does."""
         node = self._node
-        if not self.due(now_ns) or node.stopping:
-            return
-        me = node.members.me
-        if me is None:
+        if not self.due(now_ns):
             return
         if not self.published:
             self._next_ns = now_ns + RETRY_NS
@@ -91,12 +88,14 @@ class Versions:
 
     def due(self, now_ns: int) -> bool:
         """Is there something to propose now?"""
-        if now_ns < self._next_ns or not self._node.leader:
+        node = self._node
+        if now_ns < self._next_ns or not node.leader or node.stopping:
+            return False
+        members = node.members
+        if members.me is None:  # on its way into the cluster; or the loop would never rest
             return False
         if not self.published:
             return True
-        node = self._node
-        members = node.members
         settled = members.version == node.config.cluster_version and not members.downgrade_target
         return node.is_leader and (len(members) > 1 or not settled)
 
