@@ -179,7 +179,10 @@ def test_services_come_and_go(client: Client, name: str) -> None:
         first = Registration(one, name, "10.0.0.1:80", {"load": 0})
         first.register()
         with Registration(other, name, "10.0.0.2:80"):
-            addresses = [i.address for i in services.wait_instances(2, WAIT_S)]
+            addresses = [
+                i.address
+                for i in services.wait_for(lambda found: len(found) == 2 and found, WAIT_S)
+            ]
             assert addresses == ["10.0.0.1:80", "10.0.0.2:80"]
             with services.use() as a, services.use() as b:
                 assert {a.address, b.address} == set(addresses)

@@ -231,6 +231,34 @@ def test_semaphore_lets_so_many_in(client: Client, name: str) -> None:
         assert semaphore.held
 
 
+def test_each_holder_has_its_own_token(client: Client, name: str) -> None:
+    """Of several holds of one object each is released, and guarded, by itself."""
+    with Session(client) as session:
+        semaphore = Semaphore(session, name, 3)
+        first, second = semaphore.acquire(), semaphore.acquire()
+        one, two = semaphore.condition(first), semaphore.condition()
+        semaphore.release(first)
+        assert not client.txn([one], [])
+        assert client.txn([two], [])
+        with pytest.raises(NotHeld):
+            semaphore.release(first)
+        leave = threading.Event()
+
+        def hold() -> int:
+            with semaphore as token:
+                assert leave.wait(WAIT_S)
+                return token
+
+        other = beside(hold)
+        until(lambda: len(keys(client, name)) == 2)
+        with semaphore as token:
+            leave.set()
+            other.result(WAIT_S)
+            assert client.txn([semaphore.condition(token)], [])
+        assert client.txn([semaphore.condition(second)], [])
+        assert len(keys(client, name)) == 1
+
+
 def test_semaphore_of_the_dead(client: Client, name: str) -> None:
     """A dead holder's place is free again."""
     one = Session(client, 2).open()

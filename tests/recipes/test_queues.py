@@ -199,7 +199,7 @@ def test_double_barrier_does_not_wait_for_the_dead(client: Client, name: str) ->
     client.revoke(one.lease_id)
     leaving.result(WAIT_S)
     waiting = beside(DoubleBarrier(other, name, 2).enter, WAIT_S)
-    until(lambda: len(keys(client, name)) == 1)
+    until(lambda: len(keys(client, name + "/waiters")) == 1)
     other.close()
     with pytest.raises(SessionExpired):
         waiting.result(WAIT_S)

@@ -250,7 +250,7 @@ def test_services(go: Partner, client: Client, session: Session, name: str) -> N
         Services(client, name) as services,
     ):
         go.ask("register", name, "10.0.0.2:80")
-        found = services.wait_instances(2, WAIT_S)
+        found = services.wait_for(lambda all: len(all) == 2 and all, WAIT_S)
         assert [(one.address, one.load) for one in found] == [
             ("10.0.0.1:80", 1.0),
             ("10.0.0.2:80", 2.0),

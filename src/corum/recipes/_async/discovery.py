@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from corum.client.requests import to_bytes
 from corum.recipes._async.mirror import AsyncMirror
@@ -18,7 +18,7 @@ from corum.recipes._async.runtime import Guard
 from corum.recipes.balance import Instance, RoundRobin, instance_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from corum.client._async.client import AsyncClient
     from corum.client.requests import Bytes
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from corum.recipes._async.mirror import AsyncChanges
     from corum.recipes._async.session import AsyncSession
     from corum.recipes.balance import Balancer
+
+T = TypeVar("T")
 
 
 class AsyncRegistration:
@@ -80,6 +82,7 @@ class AsyncServices:
         self._guard = Guard()
         self._in_flight: Counter[bytes] = Counter()
         self._avoided: dict[bytes, float] = {}
+        self._known: tuple[int, list[Instance]] = (-1, [])  # as of a revision
 
     async def open(self) -> AsyncServices:
         await self._mirror.open()
@@ -96,26 +99,24 @@ class AsyncServices:
 
     def instances(self) -> list[Instance]:
         """All that are registered, sorted by key."""
-        return _instances(self._mirror.snapshot())
+        return self._mirror.look(self._instances)
 
     def changes(self) -> AsyncChanges:
-        """When instances come, go or tell something else; `instance_of` reads a change's values."""
+        """When instances come, go or tell something else; `instance_of` reads a key."""
         return self._mirror.changes()
 
     async def pick(self, timeout_s: float | None = None) -> Instance:
         """The instance for the next request, waiting until there is one. Raises TimeoutError."""
         return await self._mirror.wait_for(self._choose, timeout_s)
 
-    async def wait_instances(self, count: int, timeout_s: float | None = None) -> list[Instance]:
-        """Until at least `count` are registered; all of them. Raises TimeoutError."""
-        found: list[Instance] = []
+    async def wait_for(
+        self, look: Callable[[list[Instance]], T | None], timeout_s: float | None = None
+    ) -> T:
+        """The first true thing that `look` finds in the instances, now or later.
 
-        def look(kvs: Mapping[bytes, KeyValue]) -> bool:
-            found[:] = _instances(kvs)
-            return len(found) >= count
-
-        await self._mirror.wait_for(look, timeout_s)
-        return found
+        Raises TimeoutError.
+        """
+        return await self._mirror.wait_for(lambda kvs: look(self._instances(kvs)), timeout_s)
 
     def use(self, timeout_s: float | None = None) -> AsyncUse:
         """A request as a context manager: gives the instance, counts it as busy meanwhile."""
@@ -134,7 +135,7 @@ class AsyncServices:
                 del self._in_flight[instance.key]
 
     def _choose(self, kvs: Mapping[bytes, KeyValue]) -> Instance | None:
-        instances = _instances(kvs)
+        instances = self._instances(kvs)
         if not instances:
             return None
         now = monotonic()
@@ -142,6 +143,15 @@ class AsyncServices:
             self._avoided = {key: end for key, end in self._avoided.items() if end > now}
             rested = [one for one in instances if one.key not in self._avoided]
             return self._balancer.pick(rested or instances, self._in_flight)
+
+    def _instances(self, kvs: Mapping[bytes, KeyValue]) -> list[Instance]:
+        """What the keys say, read once for each state; under the mirror's guard."""
+        revision, instances = self._known
+        if revision != self._mirror.revision:
+            found = [instance_of(kv) for _, kv in sorted(kvs.items())]
+            instances = [one for one in found if one is not None]
+            self._known = (self._mirror.revision, instances)
+        return instances
 
 
 class AsyncUse:
@@ -160,11 +170,6 @@ class AsyncUse:
     async def __aexit__(self, *_: object) -> None:
         if self._instance is not None:
             self._services.busy(self._instance, -1)
-
-
-def _instances(kvs: Mapping[bytes, KeyValue]) -> list[Instance]:
-    found = [instance_of(kv) for _, kv in sorted(kvs.items())]
-    return [one for one in found if one is not None]
 
 
 def _encoded(address: str, metadata: Any) -> bytes:

@@ -91,6 +91,11 @@ class AsyncMirror:
         with self._guard:
             return dict(self._state.kvs)
 
+    def look(self, at: Callable[[Mapping[bytes, KeyValue]], T]) -> T:
+        """What `at` finds in the present state; it must be quick and not wait."""
+        with self._guard:
+            return at(self._state.kvs)
+
     async def wait_for(
         self, look: Callable[[Mapping[bytes, KeyValue]], T | None], timeout_s: float | None = None
     ) -> T:
@@ -101,8 +106,7 @@ class AsyncMirror:
         deadline = Deadline(timeout_s)
         while True:
             rings = self._bell.rings
-            with self._guard:
-                found = look(self._state.kvs)
+            found = self.look(look)
             if found:
                 return found
             self._check()

@@ -44,7 +44,6 @@ class AsyncQueue:
         self._guard = Guard()
         # Items seen at the front. They stay in front: whatever comes later has a larger revision.
         self._ahead: deque[KeyValue] = deque()
-        self._seen = 0
 
     async def put(self, item: Bytes) -> int:
         """Append; the revision of the item."""
@@ -58,23 +57,16 @@ class AsyncQueue:
         """Take the oldest item, waiting for one. Raises TimeoutError."""
         deadline = Deadline(timeout_s)
         while True:
-            item = await self.try_get()
+            item, revision = await self._take()
             if item is not None:
                 return item
             await wait_change(
-                self.client, self._prefix, self._seen, deadline, prefix=True, deletes=False
+                self.client, self._prefix, revision, deadline, prefix=True, deletes=False
             )
 
     async def try_get(self) -> bytes | None:
         """Take the oldest item; None when there is none."""
-        while True:
-            with self._guard:
-                found = self._ahead.popleft() if self._ahead else None
-            if found is None:
-                if not await self._look():
-                    return None
-            elif await self._claim(found):
-                return found.value
+        return (await self._take())[0]
 
     async def peek(self) -> bytes | None:
         """The oldest item, left where it is."""
@@ -89,6 +81,20 @@ class AsyncQueue:
         """The first size from now on that `fits`; see `wait_size` of this module."""
         return await wait_size(self.client, self._prefix, fits, timeout_s)
 
+    async def _take(self) -> tuple[bytes | None, int]:
+        """The item, or None and the revision at which there was none."""
+        while True:
+            with self._guard:
+                found = self._ahead.popleft() if self._ahead else None
+            if found is None:
+                front = await self._first(AHEAD_KEYS)
+                if not front.kvs:
+                    return None, front.header.revision
+                with self._guard:
+                    self._ahead = deque(front.kvs)
+            elif await self._claim(found):
+                return found.value, 0
+
     async def _claim(self, found: KeyValue) -> bool:
         try:
             return await claim(self.client, found)
@@ -96,14 +102,6 @@ class AsyncQueue:
             with self._guard:
                 self._ahead.clear()  # it may still be in front
             raise
-
-    async def _look(self) -> bool:
-        """Read the front anew; whether there is anything."""
-        found = await self._first(AHEAD_KEYS)
-        with self._guard:
-            self._seen = found.header.revision
-            self._ahead = deque(found.kvs)
-        return bool(found.kvs)
 
     async def _first(self, limit: int) -> RangeResult:
         return await self.client.range(

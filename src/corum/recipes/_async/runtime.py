@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-__all__ = ["Background", "Bell", "Guard", "sleep", "to_the_end"]
+__all__ = ["Background", "Bell", "Guard", "me", "sleep", "to_the_end"]
 
 Guard = nullcontext  # what a lock is for threads: between two awaits one task is alone
+
+
+def me() -> int:
+    """The running task, as long as it runs."""
+    return id(asyncio.current_task())
 
 
 class Bell:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from corum.client.errors import ClientError, DeadlineExceeded, Unavailable
-from corum.recipes._async.runtime import Background, Bell, Guard, sleep
+from corum.recipes._async.runtime import Background, Bell, Guard, sleep, to_the_end
 from corum.recipes.deadline import Deadline
 from corum.recipes.errors import SessionExpired
 
@@ -61,8 +61,11 @@ class AsyncSession:
     async def open(self) -> AsyncSession:
         """Grant the lease and keep it alive from now on."""
         assert self._lease is None, "opened twice"
-        self._lease = await self.client.lease(self._ttl_s)
-        self._lease.keep_alive(self._over)
+        try:
+            await to_the_end(self._grant)
+        except BaseException:
+            await to_the_end(self.aclose)
+            raise
         return self
 
     async def __aenter__(self) -> AsyncSession:
@@ -105,6 +108,10 @@ class AsyncSession:
         await self._over()
         await self._granted().release()
         await self._stop_sweeping()
+
+    async def _grant(self) -> None:
+        self._lease = await self.client.lease(self._ttl_s)
+        self._lease.keep_alive(self._over)
 
     def _granted(self) -> AsyncLease:
         if self._lease is None:

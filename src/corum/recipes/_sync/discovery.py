@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from corum.client.requests import to_bytes
 from corum.recipes._sync.mirror import Mirror
@@ -19,7 +19,7 @@ from corum.recipes._sync.runtime import Guard
 from corum.recipes.balance import Instance, RoundRobin, instance_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from corum.client._sync.client import Client
     from corum.client.requests import Bytes
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from corum.recipes._sync.mirror import Changes
     from corum.recipes._sync.session import Session
     from corum.recipes.balance import Balancer
+
+T = TypeVar("T")
 
 
 class Registration:
@@ -79,6 +81,7 @@ class Services:
         self._guard = Guard()
         self._in_flight: Counter[bytes] = Counter()
         self._avoided: dict[bytes, float] = {}
+        self._known: tuple[int, list[Instance]] = (-1, [])  # as of a revision
 
     def open(self) -> Services:
         self._mirror.open()
@@ -95,26 +98,24 @@ class Services:
 
     def instances(self) -> list[Instance]:
         """All that are registered, sorted by key."""
-        return _instances(self._mirror.snapshot())
+        return self._mirror.look(self._instances)
 
     def changes(self) -> Changes:
-        """When instances come, go or tell something else; `instance_of` reads a change's values."""
+        """When instances come, go or tell something else; `instance_of` reads a key."""
         return self._mirror.changes()
 
     def pick(self, timeout_s: float | None = None) -> Instance:
         """The instance for the next request, waiting until there is one. Raises TimeoutError."""
         return self._mirror.wait_for(self._choose, timeout_s)
 
-    def wait_instances(self, count: int, timeout_s: float | None = None) -> list[Instance]:
-        """Until at least `count` are registered; all of them. Raises TimeoutError."""
-        found: list[Instance] = []
+    def wait_for(
+        self, look: Callable[[list[Instance]], T | None], timeout_s: float | None = None
+    ) -> T:
+        """The first true thing that `look` finds in the instances, now or later.
 
-        def look(kvs: Mapping[bytes, KeyValue]) -> bool:
-            found[:] = _instances(kvs)
-            return len(found) >= count
-
-        self._mirror.wait_for(look, timeout_s)
-        return found
+        Raises TimeoutError.
+        """
+        return self._mirror.wait_for(lambda kvs: look(self._instances(kvs)), timeout_s)
 
     def use(self, timeout_s: float | None = None) -> Use:
         """A request as a context manager: gives the instance, counts it as busy meanwhile."""
@@ -133,7 +134,7 @@ class Services:
                 del self._in_flight[instance.key]
 
     def _choose(self, kvs: Mapping[bytes, KeyValue]) -> Instance | None:
-        instances = _instances(kvs)
+        instances = self._instances(kvs)
         if not instances:
             return None
         now = monotonic()
@@ -141,6 +142,15 @@ class Services:
             self._avoided = {key: end for key, end in self._avoided.items() if end > now}
             rested = [one for one in instances if one.key not in self._avoided]
             return self._balancer.pick(rested or instances, self._in_flight)
+
+    def _instances(self, kvs: Mapping[bytes, KeyValue]) -> list[Instance]:
+        """What the keys say, read once for each state; under the mirror's guard."""
+        revision, instances = self._known
+        if revision != self._mirror.revision:
+            found = [instance_of(kv) for _, kv in sorted(kvs.items())]
+            instances = [one for one in found if one is not None]
+            self._known = (self._mirror.revision, instances)
+        return instances
 
 
 class Use:
@@ -159,11 +169,6 @@ class Use:
     def __exit__(self, *_: object) -> None:
         if self._instance is not None:
             self._services.busy(self._instance, -1)
-
-
-def _instances(kvs: Mapping[bytes, KeyValue]) -> list[Instance]:
-    found = [instance_of(kv) for _, kv in sorted(kvs.items())]
-    return [one for one in found if one is not None]
 
 
 def _encoded(address: str, metadata: Any) -> bytes:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from corum.client.requests import to_bytes
 from corum.recipes._sync.line import Line
-from corum.recipes._sync.runtime import Guard
+from corum.recipes._sync.runtime import Guard, me
 from corum.recipes.deadline import Deadline
 from corum.recipes.errors import NotHeld
 
@@ -42,36 +42,31 @@ class Lock:
         self.session = session
         self._line = Line(session, own, ahead, limit)
         self._guard = Guard()
-        self._places: list[Place] = []
+        self._places: dict[int, Place] = {}  # by token, the latest last
+        self._entered: dict[int, list[int]] = {}  # tokens of `with` blocks, by thread or task
 
     def acquire(self, timeout_s: float | None = None) -> int:
         """Wait until it is held; the fencing token, larger than that of every holder before.
 
         Raises TimeoutError after `timeout_s` seconds of waiting, SessionExpired, ClientError.
         """
-        place = self._line.enter(b"", Deadline(timeout_s))
-        with self._guard:
-            self._places.append(place)
-        return place.revision
+        return self._hold(self._line.enter(b"", Deadline(timeout_s)))
 
     def try_acquire(self) -> int | None:
         """The fencing token if it can be held at once, else None."""
         place = self._line.try_enter(b"")
-        if place is None:
-            return None
-        with self._guard:
-            self._places.append(place)
-        return place.revision
+        return None if place is None else self._hold(place)
 
-    def release(self) -> None:
+    def release(self, token: int | None = None) -> None:
         """Let the next one in. Raises NotHeld.
 
+        token: which of several holds of this object; None: the latest.
         When the cluster does not answer, the session goes on trying in the background.
         """
         with self._guard:
-            if not self._places:
-                raise NotHeld("released without being held")
-            place = self._places.pop()
+            place = self._places.pop(self._latest() if token is None else token, None)
+        if place is None:
+            raise NotHeld("released without being held")
         self._line.leave(place)
 
     @property
@@ -79,21 +74,35 @@ class Lock:
         """Whether this object holds, as far as this process can know."""
         return bool(self._places) and not self.session.lost
 
-    def condition(self) -> Condition:
-        """For transactions: the lock is still held (by the latest holder of this object).
-
-        Raises NotHeld when it was not acquired.
-        """
+    def condition(self, token: int | None = None) -> Condition:
+        """For transactions: the lock is still held (token as of `release`). Raises NotHeld."""
         with self._guard:
-            if not self._places:
-                raise NotHeld("not held")
-            return self._places[-1].condition()
+            place = self._places.get(self._latest() if token is None else token)
+        if place is None:
+            raise NotHeld("not held")
+        return place.condition()
 
     def __enter__(self) -> int:
-        return self.acquire()
+        token = self.acquire()
+        with self._guard:
+            self._entered.setdefault(me(), []).append(token)
+        return token
 
     def __exit__(self, *_: object) -> None:
-        self.release()
+        with self._guard:
+            tokens = self._entered[me()]
+            token = tokens.pop()
+            if not tokens:
+                del self._entered[me()]
+        self.release(token)
+
+    def _hold(self, place: Place) -> int:
+        with self._guard:
+            self._places[place.revision] = place
+        return place.revision
+
+    def _latest(self) -> int:
+        return next(reversed(self._places), 0)
 
 
 class Mutex(Lock):

@@ -92,6 +92,11 @@ class Mirror:
         with self._guard:
             return dict(self._state.kvs)
 
+    def look(self, at: Callable[[Mapping[bytes, KeyValue]], T]) -> T:
+        """What `at` finds in the present state; it must be quick and not wait."""
+        with self._guard:
+            return at(self._state.kvs)
+
     def wait_for(
         self, look: Callable[[Mapping[bytes, KeyValue]], T | None], timeout_s: float | None = None
     ) -> T:
@@ -102,8 +107,7 @@ class Mirror:
         deadline = Deadline(timeout_s)
         while True:
             rings = self._bell.rings
-            with self._guard:
-                found = look(self._state.kvs)
+            found = self.look(look)
             if found:
                 return found
             self._check()

@@ -45,7 +45,6 @@ class Queue:
         self._guard = Guard()
         # Items seen at the front. They stay in front: whatever comes later has a larger revision.
         self._ahead: deque[KeyValue] = deque()
-        self._seen = 0
 
     def put(self, item: Bytes) -> int:
         """Append; the revision of the item."""
@@ -59,21 +58,14 @@ class Queue:
         """Take the oldest item, waiting for one. Raises TimeoutError."""
         deadline = Deadline(timeout_s)
         while True:
-            item = self.try_get()
+            item, revision = self._take()
             if item is not None:
                 return item
-            wait_change(self.client, self._prefix, self._seen, deadline, prefix=True, deletes=False)
+            wait_change(self.client, self._prefix, revision, deadline, prefix=True, deletes=False)
 
     def try_get(self) -> bytes | None:
         """Take the oldest item; None when there is none."""
-        while True:
-            with self._guard:
-                found = self._ahead.popleft() if self._ahead else None
-            if found is None:
-                if not self._look():
-                    return None
-            elif self._claim(found):
-                return found.value
+        return (self._take())[0]
 
     def peek(self) -> bytes | None:
         """The oldest item, left where it is."""
@@ -88,6 +80,20 @@ class Queue:
         """The first size from now on that `fits`; see `wait_size` of this module."""
         return wait_size(self.client, self._prefix, fits, timeout_s)
 
+    def _take(self) -> tuple[bytes | None, int]:
+        """The item, or None and the revision at which there was none."""
+        while True:
+            with self._guard:
+                found = self._ahead.popleft() if self._ahead else None
+            if found is None:
+                front = self._first(AHEAD_KEYS)
+                if not front.kvs:
+                    return None, front.header.revision
+                with self._guard:
+                    self._ahead = deque(front.kvs)
+            elif self._claim(found):
+                return found.value, 0
+
     def _claim(self, found: KeyValue) -> bool:
         try:
             return claim(self.client, found)
@@ -95,14 +101,6 @@ class Queue:
             with self._guard:
                 self._ahead.clear()  # it may still be in front
             raise
-
-    def _look(self) -> bool:
-        """Read the front anew; whether there is anything."""
-        found = self._first(AHEAD_KEYS)
-        with self._guard:
-            self._seen = found.header.revision
-            self._ahead = deque(found.kvs)
-        return bool(found.kvs)
 
     def _first(self, limit: int) -> RangeResult:
         return self.client.range(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from threading import Condition
 from threading import Lock as Guard
+from threading import get_ident as me
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-__all__ = ["Background", "Bell", "Guard", "sleep", "to_the_end"]
+__all__ = ["Background", "Bell", "Guard", "me", "sleep", "to_the_end"]
 
 
 class Bell:

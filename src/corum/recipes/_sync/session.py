@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from corum.client.errors import ClientError, DeadlineExceeded, Unavailable
-from corum.recipes._sync.runtime import Background, Bell, Guard, sleep
+from corum.recipes._sync.runtime import Background, Bell, Guard, sleep, to_the_end
 from corum.recipes.deadline import Deadline
 from corum.recipes.errors import SessionExpired
 
@@ -62,8 +62,11 @@ class Session:
     def open(self) -> Session:
         """Grant the lease and keep it alive from now on."""
         assert self._lease is None, "opened twice"
-        self._lease = self.client.lease(self._ttl_s)
-        self._lease.keep_alive(self._over)
+        try:
+            to_the_end(self._grant)
+        except BaseException:
+            to_the_end(self.close)
+            raise
         return self
 
     def __enter__(self) -> Session:
@@ -106,6 +109,10 @@ class Session:
         self._over()
         self._granted().release()
         self._stop_sweeping()
+
+    def _grant(self) -> None:
+        self._lease = self.client.lease(self._ttl_s)
+        self._lease.keep_alive(self._over)
 
     def _granted(self) -> Lease:
         if self._lease is None:
