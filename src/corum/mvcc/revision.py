@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from struct import Struct, pack
 from typing import Final
 
+from corum.pb.varints import VARINTS, varint
 from corum.values import value
 
 REVISION_BYTES: Final = 17
@@ -20,7 +21,6 @@ TOMBSTONE: Final = b"t"
 _REVISION: Final = Struct(">QcQ")
 MAIN: Final = Struct(">Q")
 
-_ONE: Final = tuple(bytes((n,)) for n in range(128))
 _SIGNED: Final = 1 << 64
 
 
@@ -48,28 +48,6 @@ def main_of(stored: bytes) -> int:
 
 def is_tombstone(stored: bytes) -> bool:
     return len(stored) > REVISION_BYTES
-
-
-def varint(number: int) -> bytes:
-    """Protobuf's varint; negative numbers as int64, in ten bytes."""
-    if number < 0x80:
-        if number >= 0:
-            return _ONE[number]
-        number += _SIGNED
-    elif number < 0x4000:
-        return (number & 0x7F | (number & 0x3F80) << 1 | 0x80).to_bytes(2, "little")
-    elif number < 0x200000:  # spelled out: most revisions are here, and a loop costs 1 us
-        spread = number & 0x7F | (number & 0x3F80) << 1 | (number & 0x1FC000) << 2 | 0x8080
-        return spread.to_bytes(3, "little")
-    elif number < 0x10000000:
-        spread = number & 0x7F | (number & 0x3F80) << 1 | (number & 0x1FC000) << 2
-        return (spread | (number & 0xFE00000) << 3 | 0x808080).to_bytes(4, "little")
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
@@ -110,14 +88,14 @@ def encode_kv(
     return b"".join(
         (
             b"\n",
-            _ONE[size] if size < 0x80 else varint(size),
+            VARINTS[size] if size < 16384 else varint(size),
             key,
             b"\x10",
             mod if create_revision == mod_revision else varint(create_revision),
             b"\x18",
             mod,
             b"\x20",
-            _ONE[version] if version < 0x80 else varint(version),
+            VARINTS[version] if version < 16384 else varint(version),
             b"\x2a" + varint(len(data)) if data else b"",
             data,
             b"\x30" + varint(lease) if lease else b"",

@@ -31,6 +31,7 @@ INLINE_KEYS_MAX: Final = 1_000
 """Keys that a read may look at on the loop (about 3 ms); more go to a worker."""
 VIEW_PENDING_MAX: Final = 20_000
 """Index rows that views may copy again and again (0.4 ms) before they are committed."""
+_PIECE: Final = 1_000  # KeyValues of a job's answer at a time
 
 
 class RangeJob:
@@ -58,7 +59,13 @@ class RangeJob:
         return self.result
 
     def stream(self) -> Iterator[list[bytes]]:
-        """Worker thread, instead of `run`: the KeyValues of a plain range, chunk by chunk."""
+        """Worker thread, instead of `run`: its KeyValues about 1,000 at a time; then `result` is
+        there, without them if it is a plain range of whatever size."""
+        options = self._options
+        if not options.plain or options.limit > 0 or options.count_only:
+            kvs = self.run().kvs
+            yield from (kvs[at : at + _PIECE] for at in range(0, len(kvs), _PIECE))
+            return
         count = 0
         try:
             for kvs in self._reads.chunks(self._key, self._end, self._options):

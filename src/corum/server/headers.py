@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corum.pb.wire import varint
+from corum.pb.varints import varint
 
 
 class Headers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+from io import BytesIO
 from itertools import accumulate
 from typing import Any, Final
 
@@ -71,7 +72,7 @@ class Ranges:
             self._out.answer(call, result)
             self._finish(plan)
 
-        self._jobs.start(lambda: range_body(plan.run(), header), done)
+        self._jobs.start(lambda: big_body(plan, header), done)
 
     def stream(self, call: int, request: Any) -> None:
         """Answer a RangeRequest in chunks (RangeStream, 3.7)."""
@@ -121,6 +122,18 @@ class Ranges:
 
     def _plan(self, request: Any) -> RangeResult | RangeJob | None:
         return self._store.plan_range(request.key, request.range_end, range_options(request))
+
+
+def big_body(job: RangeJob, header: bytes) -> bytes:
+    """`range_body` of a job, by a worker. Written piece by piece: to join a million KeyValues at
+    once holds the interpreter, and with it everybody's puts, for some 200 ms."""
+    body = BytesIO()
+    body.write(header)
+    for kvs in job.stream():
+        body.write(kv_fields(kvs))
+    assert job.result is not None, "a stream that has ended has a result"
+    body.write(range_tail(job.result))
+    return body.getvalue()
 
 
 def range_chunks(result: RangeResult, header: bytes) -> list[bytes]:

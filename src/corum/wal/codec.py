@@ -12,15 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from corum.pb.varints import PAIRS, VARINTS, varint
 from corum.raft.messages import ConfChange, ConfState, Entry, EntryType, HardState, Snapshot
 from corum.values import value
-
-_CONTINUED: Final = [bytes((n | 128,)) for n in range(128)]
-_ONE: Final = [bytes((n,)) for n in range(128)]
-VARINTS: Final = _ONE + [low + high for high in _ONE[1:] for low in _CONTINUED]
-"""Varints of 0..16383 by number."""
-PAIRS: Final = [low + high for high in _CONTINUED for low in _CONTINUED]
-"""The low 14 bits of a longer number: two bytes, both of which say that more follows."""
 
 _ENTRY_TYPES: Final = tuple(EntryType)
 U64_MAX: Final = 2**64 - 1
@@ -37,13 +31,6 @@ class WalSnapshot:
     index: int = 0
     term: int = 0
     conf_state: ConfState | None = None  # since etcd 3.5; absent in the first record
-
-
-def varint(number: int) -> bytes:
-    """Protobuf's base-128 bytes of 0 <= number < 2**64."""
-    if number < 16384:
-        return VARINTS[number]
-    return PAIRS[number & 16383] + varint(number >> 14)
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:

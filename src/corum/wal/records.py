@@ -17,16 +17,14 @@ from mmap import mmap
 from struct import Struct
 from typing import Final
 
+from corum.pb.varints import PAIRS, VARINTS, varint
 from corum.raft.messages import Entry, HardState
 from corum.values import value
 from corum.wal.codec import (
-    PAIRS,
-    VARINTS,
     CodecError,
     encode_entries,
     encode_hard_state,
     numbers_and_bytes,
-    varint,
 )
 from corum.wal.crc import crc32c, crc32c_chain
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from corum.pb.varints import varint
 from corum.raft.messages import Snapshot
 from corum.wal.codec import (
     CodecError,
@@ -21,7 +22,6 @@ from corum.wal.codec import (
     decode_snapshot,
     encode_snapshot,
     numbers_and_bytes,
-    varint,
 )
 from corum.wal.crc import crc32c
 from corum.wal.errors import WalError
