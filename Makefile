@@ -50,6 +50,9 @@ test: lint ## lint, Rust's tests, all Python tests
 bench: build .build/.go ## Go etcd and ours side by side (needs Go); BENCH="--quick" etc.
 	@$(BIN)/python benchmarks/run.py $(BENCH)
 
+bench-client: build ## our Python clients beside etcd3 and aetcd; BENCH="--quick" etc.
+	@$(BIN)/python benchmarks/clients.py $(BENCH)
+
 profile: build .build/.go ## CPU per put by stage; PROFILE="'-load txn'" for another load
 	@$(BIN)/python benchmarks/profile_put.py $(PROFILE)
 
@@ -65,4 +68,4 @@ wheel: .venv/.deps ## one wheel that installs where there is no Rust
 clean: ## forget what was built
 	rm -rf .venv rust/target dist
 
-.PHONY: help build run lint test bench sim compat profile wheel clean
+.PHONY: help build run lint test bench bench-client sim compat profile wheel clean
