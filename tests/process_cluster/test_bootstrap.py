@@ -136,10 +136,12 @@ def put_v2(host: Server, path: str, body: str) -> tuple[int, bytes]:
 def host(
     request: pytest.FixtureRequest, our_program: Program, go_program: Program, tmp_path: Path
 ) -> Iterator[Server]:
-    """An etcd that others meet at: v2 and v3."""
+    """An etcd that others meet at: v2 and v3; Go's with --long."""
     if request.param == "ours":
         server = Server(our_program, tmp_path / "host")
     else:
+        if not request.getfixturevalue("long"):
+            pytest.skip("with --long")
         server = Server(go_program, tmp_path / "host", ["--enable-v2"])
     try:
         yield server.start()
