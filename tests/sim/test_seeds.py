@@ -50,7 +50,6 @@ def test_the_runs_reach_what_they_are_for() -> None:
     for event in (
         "power failure",
         "process died",
-        "boot: repaired",
         "disk full",
         "alarm raised",
         "saved snapshot",

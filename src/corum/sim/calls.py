@@ -39,6 +39,15 @@ class Server(Protocol):
         ...
 
 
+class Calls(Protocol):
+    """Whom a client calls: a member, or any of several."""
+
+    def unary(self, method: int, message: bytes, on_message: OnMessage, on_end: OnEnd) -> Call: ...
+    def stream(
+        self, method: int, on_message: OnMessage, on_end: OnEnd, read_ns: int = ...
+    ) -> Call: ...
+
+
 class Call:
     """One call as the client holds it."""
 

@@ -74,7 +74,7 @@ class Segment:
                 end = world.dice.choice(versions)
             sector = self.data[start : max(start, min(end, start + SECTOR_BYTES))]
             left[start:] = sector.ljust(SECTOR_BYTES, b"\0")
-        self.data = bytearray(bytes(left).rstrip(b"\0"))
+        self.data = bytearray(bytes(left).rstrip(b"\0").ljust(self.synced, b"\0"))
         self.sync()
 
 
@@ -90,6 +90,10 @@ class Disk:
         self.snapshots: dict[tuple[int, int], bytes] = {}
         """`.snap` files by (term, index)."""
         self.backend = MemoryDisk()
+        self.databases: dict[int, bytes] = {}
+        """Databases of leaders that were received whole, by the index of their snapshot."""
+        self.received: dict[int, MemoryDisk] = {}
+        """Made of them, to take the place of the backend in use."""
         self.is_full = False
         self.log_is_full = False
         """Not even the segment in use has room (it was not reserved)."""

@@ -212,14 +212,16 @@ class SimWriter:
 # ---- booting, as `corum.wal` does it with files
 
 
-def create(machine: Machine, first: FirstList, segment_bytes: int) -> SimWal:
-    """A new log, synced, whole or not there."""
-    state, entries = boot.first_entries(first)
+def create(
+    machine: Machine, first: FirstList, segment_bytes: int, *, joins: bool = False
+) -> SimWal:
+    """A new log, synced, whole or not there; empty for a member that `joins` a cluster."""
+    state, entries = (HardState(), []) if joins else boot.first_entries(first)
     metadata = boot.metadata(first.local, first.cluster)
     content: Sequence[tuple[int, bytes]] = [
         (records.METADATA, metadata),
         (records.SNAPSHOT, encode_wal_snapshot(WalSnapshot())),
-        *records.batch(state, entries),
+        *records.batch(None if joins else state, entries),
     ]
     data, crc = records.encode(content, 0)
     image = records.encode_crc(0) + data
@@ -230,7 +232,7 @@ def create(machine: Machine, first: FirstList, segment_bytes: int) -> SimWal:
     wal = SimWal(
         machine, metadata, [segment], offset=len(image), crc=crc, segment_bytes=segment_bytes
     )
-    wal._hard_state, wal._last_index = state, entries[-1].index
+    wal._hard_state, wal._last_index = state, entries[-1].index if entries else 0
     return wal
 
 

@@ -17,6 +17,7 @@ from corum.backend.backend import BackendError
 from corum.backend.memory_backend import MemoryBackend
 from corum.member import boot
 from corum.member.log_files import LogFiles
+from corum.membership.bootstrap import FirstList
 from corum.raft import Config as RaftConfig
 from corum.raft import Entry, Message, RawNode
 from corum.server.node import Node, NodeConfig
@@ -26,6 +27,7 @@ from corum.sim.disk import Disk
 from corum.sim.jobs import SimJobs
 from corum.sim.world import Violation, World
 from corum.values import NS_PER_MS, value
+from corum.wal import Wal
 from corum.wal.codec import WalSnapshot
 
 NAME: Final = "sim"
@@ -74,6 +76,7 @@ class SimMember:
         self.crash_at: dict[str, int] = {}
         """Effect -> die when it happens for the n-th time from now; for directed scenarios."""
         self.crashes = 0
+        self.pre_vote = True
         self.applied: dict[int, tuple[int, bytes]] = {}
         """What was applied at each index, over all incarnations: it must never change."""
         self.consistent_index = 0
@@ -93,8 +96,19 @@ class SimMember:
         except Crash:
             self._die()
             return
-        self.world.trace(f"up: applied {self.node.applied_index} term {self.node.term}")
+        self._came_up()
         self._wake(self.world.delay(WAKE_NS))
+
+    def _came_up(self) -> None:
+        self.world.trace(f"up: applied {self.node.applied_index} term {self.node.term}")
+
+    def clock_ns(self) -> int:
+        """The member's monotonic clock."""
+        return self.world.now_ns
+
+    def first_list(self) -> FirstList:
+        """Whom the member starts with when its disk is empty."""
+        return boot.new_members({NAME: [PEER_URL]}, "sim", NAME, [PEER_URL])
 
     def _boot(self) -> None:
         world, node_config = self.world, self.config
@@ -105,18 +119,19 @@ class SimMember:
         self._turn_at_ns: int | None = None
         self._turn_number = 0
         self._failure: BaseException | None = None
-        self._next_purge_ns = world.now_ns + PURGE_NS
+        self._next_purge_ns = self.clock_ns() + PURGE_NS
         self.disk.held_from = 0
-        self._backend = MemoryBackend(self.disk.backend)
+        self._backend = self._open_backend()
         booted = self._open()
         assert booted.wal is not None
-        self.log = LogFiles(booted.wal, self, log.SimWriter(self), self.jobs, self.fatal)
+        self.log = self._open_log(booted.wal)
         storage = booted.storage
         raft = RawNode(
             RaftConfig(
                 id=booted.members.local,
                 dice=self.dice,
                 election_ticks=node_config.election_ticks,
+                pre_vote=self.pre_vote,
                 async_storage_writes=True,
             ),
             storage,
@@ -129,14 +144,27 @@ class SimMember:
             storage,
             booted.members,
             self._backend,
-            start_ms=world.unix_ns // NS_PER_MS,
+            start_ms=self.unix_time_ns() // NS_PER_MS,
         )
         self.router = Router(self.node, services_of(self.node))
+        self._booted()
+
+    def _open_backend(self) -> MemoryBackend:
+        return MemoryBackend(self.disk.backend)
+
+    def _open_log(self, wal: Wal) -> LogFiles:
+        return LogFiles(wal, self, log.SimWriter(self), self.jobs, self.fatal)
+
+    def _booted(self) -> None:
+        """The node is there."""
+
+    def _turned(self) -> None:
+        """The node has ended a turn."""
 
     def _open(self) -> boot.Booted:
         disk = self.disk
         if not disk.segments:
-            first = boot.new_members({NAME: [PEER_URL]}, "sim", NAME, [PEER_URL])
+            first = self.first_list()
             wal = log.create(self, first, self.segment_bytes)
             fresh = boot.in_memory(first)
             return boot.Booted(fresh.members, fresh.storage, wal, True)
@@ -160,7 +188,7 @@ class SimMember:
     def _campaign_alone(self) -> None:
         """As `Runtime` does."""
         node = self.node
-        node.begin(self.world.now_ns)
+        node.begin(self.clock_ns())
         node.end()
         node.driver.pump(node.proposals)
         if node.reconfiguration.conf_state.voters == (node.members.local,):
@@ -217,7 +245,7 @@ class SimMember:
     def _turn(self, number: int) -> None:
         if number != self._turn_number:
             return  # an earlier one was asked for meanwhile
-        node, now_ns = self.node, self.world.now_ns
+        node, now_ns = self.node, self.clock_ns()
         self._turn_at_ns, self._stall_ns = None, 0
         events, self._inbox = self._inbox, []
         try:
@@ -225,6 +253,7 @@ class SimMember:
             if events:
                 self.router.dispatch(events)
             node.end()
+            self._turned()
         except OSError as error:
             self.fatal("the loop failed", error)
         if self._failure is not None:
@@ -243,6 +272,8 @@ class SimMember:
     def _check_applied(self) -> None:
         """State machine safety: an index holds the same entry, whoever applies it when."""
         node = self.node
+        if node.raft_storage.last_index() < node.applied_index:
+            return  # a leader's snapshot is installed; its record is on its way to the log
         first = max(self._checked_index + 1, node.raft_storage.first_index())
         for entry in node.raft_storage.entries(first, node.applied_index + 1):
             _compare(self.applied, entry)

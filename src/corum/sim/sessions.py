@@ -12,7 +12,7 @@ from typing import Any, Final
 from corum import errors
 from corum.api.methods import METHODS
 from corum.pb.methods import methods
-from corum.sim.calls import BROKEN, REFUSED, Network
+from corum.sim.calls import BROKEN, REFUSED, Calls
 from corum.sim.world import World
 
 Later = Callable[[Callable[[Any], None]], None]
@@ -22,7 +22,16 @@ INDEX: Final = {path: number for number, (path, _) in enumerate(METHODS)}
 _RESPONSES: Final = {path: method.response_class for path, method in methods().items()}
 
 GAVE_UP: Final = "sim: the client gave up"
-_UNKNOWN: Final = frozenset((BROKEN, GAVE_UP, errors.TIMEOUT.text, errors.STOPPED.text))
+_UNKNOWN: Final = frozenset(
+    (
+        BROKEN,
+        GAVE_UP,
+        errors.TIMEOUT.text,
+        errors.TIMEOUT_DUE_TO_LEADER_FAIL.text,
+        errors.TIMEOUT_DUE_TO_CONNECTION_LOST.text,
+        errors.STOPPED.text,
+    )
+)
 
 
 @dataclass(slots=True)
@@ -74,7 +83,7 @@ class Client:
     """One client of the member; every call it makes is in `operations`."""
 
     def __init__(
-        self, world: World, network: Network, name: str, operations: list[Operation]
+        self, world: World, network: Calls, name: str, operations: list[Operation]
     ) -> None:
         self.world = world
         self.network = network

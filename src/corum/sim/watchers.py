@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from corum.pb import rpc
-from corum.sim.calls import Call, Network
+from corum.sim.calls import Call, Calls
 from corum.sim.model import Event, History
 from corum.sim.sessions import INDEX, Process
 from corum.sim.world import Violation, World
@@ -78,7 +78,7 @@ class WatchStream:
     def __init__(
         self,
         world: World,
-        network: Network,
+        network: Calls,
         name: str,
         requests: Sequence[Any],
         *,
@@ -183,7 +183,7 @@ class WatchStream:
 class Auditor(WatchStream):
     """Watches everything from the beginning: what it was told is the history of the run."""
 
-    def __init__(self, world: World, network: Network) -> None:
+    def __init__(self, world: World, network: Calls) -> None:
         super().__init__(world, network, "auditor", [ALL], read_ns=50_000)
         self.history = History()
         self.seen: dict[int, tuple[int, int]] = {}

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from corum import errors
 from corum.pb import rpc
+from corum.sim.calls import Calls
 from corum.sim.member import SimMember
 from corum.sim.sessions import Client, Operation, Process
 from corum.sim.watchers import Auditor, WatchStream
@@ -28,9 +29,9 @@ class Workload:
         self.world = world
         self.member = member
         self.operations: list[Operation] = []
-        self.auditor = Auditor(world, member.network)
+        self.auditor = Auditor(world, self.network())
         self.watchers: list[WatchStream] = []
-        self.running = 0
+        self.running: int = 0
         """Processes that are not finished."""
         self.leases: list[int] = []
         self._operations_each = operations
@@ -40,9 +41,17 @@ class Workload:
         kinds = (self.put, self.delete, self.txn, self.range, self.old_range, self.lease_use)
         self._kinds = [(kind, world.between(1, 10)) for kind in kinds]
 
+    def network(self) -> Calls:
+        """What one more client calls."""
+        return self.member.network
+
+    def patience_ns(self) -> int:
+        """How long a client waits for an answer; 0: as long as it takes."""
+        return self.world.delay(5 * NS_PER_MS) if self.world.chance(0.05) else 0
+
     def client(self, name: str) -> Client:
         """One more client of the member."""
-        return Client(self.world, self.member.network, name, self.operations)
+        return Client(self.world, self.network(), name, self.operations)
 
     def processes(self) -> list[Process]:
         """Everything that runs beside the faults."""
@@ -66,8 +75,7 @@ class Workload:
                 self._volley(client)
             make = self.world.dice.choices(kinds, weights)[0]
             name, request = make()
-            patience_ns = self.world.delay(5 * NS_PER_MS) if self.world.chance(0.05) else 0
-            operation = yield client.ask(name, request, patience_ns)
+            operation = yield client.ask(name, request, self.patience_ns())
             pause_ns = self._think_ns if operation.code != errors.UNAVAILABLE else 50 * NS_PER_MS
             yield client.sleep(self.world.delay(pause_ns))
         self.running -= 1
@@ -161,7 +169,7 @@ class Workload:
             requests.append(request)
         return WatchStream(
             world,
-            self.member.network,
+            self.network(),
             name,
             requests,
             read_ns=world.dice.choice((50_000, NS_PER_MS, 30 * NS_PER_MS)),

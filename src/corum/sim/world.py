@@ -77,6 +77,11 @@ class World:
         """Let so much time pass."""
         self.run_until(lambda: False, duration_ns)
 
+    def jump(self, duration_ns: int) -> None:
+        """Let time pass in which nothing happens: what is scheduled comes so much later."""
+        self.now_ns += duration_ns
+        self._events = [(when + duration_ns, n, action) for when, n, action in self._events]
+
     def ticket(self) -> int:
         """A number greater than all before: the order of what happens, exact where times tie."""
         self._tickets += 1

@@ -1,0 +1,179 @@
+"""Machines that make a cluster, and a client's choice among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from corum.member import boot
+from corum.membership.bootstrap import FirstList
+from corum.membership.members import Member
+from corum.server.node import NodeConfig
+from corum.sim.calls import NETWORK_NS, Call, OnEnd, OnMessage
+from corum.sim.machines import Machine
+from corum.sim.member import NO_FAULTS, Faults
+from corum.sim.model import History
+from corum.sim.raft_checks import Invariants
+from corum.sim.watch_checks import is_inhabited
+from corum.sim.wire import Fabric
+from corum.sim.world import Violation, World
+from corum.values import ClusterId, MemberId
+
+TOKEN: Final = "sim"
+
+
+def url_of(name: str) -> str:
+    """A machine's first peer URL."""
+    return f"http://{name}:2380"
+
+
+class Cluster:
+    """Every machine that ever was, and what holds between them."""
+
+    def __init__(
+        self,
+        world: World,
+        config: NodeConfig,
+        members: int,
+        *,
+        segment_bytes: int,
+        faults: Faults = NO_FAULTS,
+        pre_vote: bool = True,
+    ) -> None:
+        self.world = world
+        self.config = config
+        self.segment_bytes = segment_bytes
+        self.faults = faults
+        self.pre_vote = pre_vote
+        self.fabric = Fabric(world)
+        self.invariants = Invariants()
+        self.machines: list[Machine] = []
+        names = [f"m{number}" for number in range(1, members + 1)]
+        initial = {name: [url_of(name)] for name in names}
+        for name in names:
+            self._new(name, boot.new_members(initial, TOKEN, name, initial[name]), joins=False)
+        self._named = members
+
+    def _new(self, name: str, first: FirstList, *, joins: bool) -> Machine:
+        config = replace(self.config, name=name, client_urls=(f"http://{name}:2379",))
+        machine = Machine(
+            self.world,
+            config,
+            self.fabric,
+            self.invariants,
+            lambda: first,
+            [url_of(name)],
+            joins=joins,
+            segment_bytes=self.segment_bytes,
+            faults=self.faults,
+            pre_vote=self.pre_vote,
+        )
+        self.machines.append(machine)
+        return machine
+
+    def next_name(self) -> str:
+        """Of a machine that is to be added."""
+        self._named += 1
+        return f"m{self._named}"
+
+    def join(self, name: str, cluster: int, listed: Sequence[Any], member: int) -> Machine:
+        """Start a machine that the cluster has been told of: `listed` are rpc.Member."""
+        members = tuple(
+            Member(MemberId(one.ID), list(one.peerURLs), one.isLearner, one.name) for one in listed
+        )
+        first = FirstList(ClusterId(cluster), MemberId(member), members)
+        machine = self._new(name, first, joins=True)
+        self.world.trace(f"{name}: joins as {member:x}")
+        machine.start()
+        return machine
+
+    def start(self) -> None:
+        """Every machine boots."""
+        for machine in self.machines:
+            machine.start()
+
+    # ---- who there is
+
+    @property
+    def members(self) -> list[Machine]:
+        """Machines that were not removed."""
+        return [each for each in self.machines if not each.is_removed]
+
+    @property
+    def up(self) -> list[Machine]:
+        """Those of them that run."""
+        return [each for each in self.members if each.is_up]
+
+    @property
+    def leader(self) -> Machine | None:
+        """Who leads, the newest if there are two."""
+        found = [each for each in self.up if each.node.is_leader]
+        return max(found, key=lambda each: each.node.term) if found else None
+
+    def by_id(self, member: int) -> Machine | None:
+        """The machine of a member."""
+        for each in self.machines:
+            if each.incarnation and each.node.members.local == member:
+                return each
+        return None
+
+    def by_name(self, name: str) -> Machine:
+        """The machine with this name."""
+        return next(each for each in self.machines if each.name == name)
+
+    # ---- what must hold
+
+    def compare_hashes(self, history: History) -> int:
+        """HashKV of all members at the newest revision that all have; how many were compared.
+
+        Raises Violation.
+        """
+        ready = [each for each in self.up if not each.node.replaying]
+        if len(ready) < 2:
+            return 0
+        stores = [each.node.store for each in ready]
+        revision = min(store.revision for store in stores)
+        compacted = {store.compacted for store in stores}
+        if len(compacted) > 1 or not max(2, *compacted) <= revision <= history.revision:
+            return 0
+        if not is_inhabited(history, revision):
+            return 0
+        found: dict[str, int] = {}
+        for each, store in zip(ready, stores, strict=True):
+            job = store.hash_kv(revision)
+            found[each.name] = job.run().hash
+        if len(set(found.values())) > 1:
+            raise Violation(f"HashKV at {revision} differs: {found}")
+        return len(found)
+
+
+class Balancer:
+    """`Calls` on a cluster: stays with a machine for a while, and takes another when it is gone."""
+
+    def __init__(self, cluster: Cluster, *, restless: float = 0.1) -> None:
+        """`restless`: how often a call goes elsewhere than the one before; a probability."""
+        self._cluster = cluster
+        self._restless = restless
+        self._at: Machine | None = None
+
+    def _choose(self) -> Machine:
+        world, cluster = self._cluster.world, self._cluster
+        at = self._at
+        if at is None or not at.is_up or at.is_removed or world.chance(self._restless):
+            at = self._at = world.dice.choice(cluster.members or cluster.machines)
+        return at
+
+    def elsewhere(self) -> None:
+        """The last answer was none: try another one."""
+        self._at = None
+
+    def unary(self, method: int, message: bytes, on_message: OnMessage, on_end: OnEnd) -> Call:
+        """See `calls.Network`."""
+        return self._choose().network.unary(method, message, on_message, on_end)
+
+    def stream(
+        self, method: int, on_message: OnMessage, on_end: OnEnd, read_ns: int = NETWORK_NS
+    ) -> Call:
+        """See `calls.Network`."""
+        return self._choose().network.stream(method, on_message, on_end, read_ns)

@@ -1,0 +1,250 @@
+"""A run of several members: act one, anything may fail and nothing wrong may happen; act two,
+nothing fails and everything must come to an end; then the judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from corum.backend import schema
+from corum.pb import rpc
+from corum.sim.chaos import Chaos
+from corum.sim.checkers import check
+from corum.sim.cluster import Cluster
+from corum.sim.cluster_workload import ClusterWorkload
+from corum.sim.linearizability import check_linearizable
+from corum.sim.machines import Machine
+from corum.sim.member import Faults
+from corum.sim.sessions import Operation, Process, spawn
+from corum.sim.simulation import random_config
+from corum.sim.watch_checks import check_hashes, check_watches
+from corum.sim.watchers import WatchStream
+from corum.sim.workload import TTL_MAX_S
+from corum.sim.world import Violation, World
+from corum.values import NS_PER_MS, NS_PER_S
+
+ACT_NS: Final = 900 * NS_PER_S
+"""Virtual time that an act may take."""
+CONVERGED_NS: Final = 60 * NS_PER_S
+"""After which all members must hold the same, when nothing fails."""
+LEASES_GONE_NS: Final = (TTL_MAX_S + 1 + 4 + 1) * NS_PER_S
+COMPARE_NS: Final = 700 * NS_PER_MS
+REPLICATED: Final = tuple(
+    name for name in schema.ETCD_BUCKETS if name not in (schema.META, schema.CLUSTER)
+)
+
+
+def random_faults(world: World) -> Faults:
+    """From none to a crash every few hundred effects of a member."""
+    dice = world.dice
+    return Faults(
+        crash=dice.choice((0.0, 0.0, 0.0005, 0.002)),
+        power=dice.choice((0.0, 0.5, 1.0)),
+        sync_error=dice.choice((0.0, 0.0, 0.0, 0.001)),
+        clean_stop=dice.choice((0.0, 0.0, 0.0, 0.0003)),
+    )
+
+
+class ClusterSimulation:
+    """One seed."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        members: int = 3,
+        operations: int = 25,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.world = World(seed, say)
+        dice = self.world.dice
+        self.cluster = Cluster(
+            self.world,
+            random_config(self.world),
+            members,
+            segment_bytes=dice.choice((1_024, 4_096, 65_536)),
+            faults=random_faults(self.world),
+            pre_vote=dice.random() < 0.8,
+        )
+        self.chaos = Chaos(self.cluster)
+        self.workload = ClusterWorkload(
+            self.world,
+            self.cluster,
+            self.chaos,
+            operations=operations,
+            clients=dice.randint(2, 4),
+        )
+        self.compared = 0
+
+    def run(self) -> None:
+        """Both acts and the verdict. Raises Violation."""
+        workload = self.workload
+        self.cluster.start()
+        for process in workload.processes():
+            spawn(process)
+        spawn(self._compare())
+        self.chaos.begin()
+        self._act(lambda: not workload.running, "the clients are not done")
+        self.world.trace("act two")
+        self.chaos.stop()
+        revision = self._settle()
+        self.world.trace(f"settled at {revision}")
+        history = workload.auditor.history
+        check(workload.auditor, workload.operations)
+        check_watches(history, [workload.auditor, *workload.watchers])
+        check_hashes(history, workload.operations)
+        check_linearizable(workload.operations)
+
+    def _act(self, done: Callable[[], bool], complaint: str, limit_ns: int = ACT_NS) -> None:
+        if not self.world.run_until(done, limit_ns):
+            raise Violation(complaint)
+
+    def _compare(self) -> Process:
+        """Hashes of all members at the same revision, again and again."""
+        history = self.workload.auditor.history
+        while True:
+            yield lambda resume: self.world.after(COMPARE_NS, lambda: resume(None))
+            self.compared += self.cluster.compare_hashes(history)
+
+    # ---- act two
+
+    def _settle(self) -> int:
+        """All come together, leases run out, watchers catch up, a power failure changes nothing."""
+        self._everybody_joins()
+        self._converge()
+        self.world.run_for(LEASES_GONE_NS)
+        leases = self._ask("Lease/LeaseLeases", rpc.LeaseLeasesRequest()).response.leases
+        if leases:
+            raise Violation(f"leases that do not expire: {leases}")
+        before = self._everything()
+        self._converge()
+        self.world.trace("power failure of all")
+        for machine in self.cluster.up:
+            machine.crash(power=True)
+        self._converge()
+        after = self._everything()
+        if (before.response.kvs, before.revision) != (after.response.kvs, after.revision):
+            raise Violation(f"a power failure of all has changed {before} to {after}")
+        streams = [self.workload.auditor, *self.workload.watchers]
+        for stream in streams:
+            spawn(self._hurry(stream))
+        self._act(
+            lambda: all(
+                watch.next > after.revision for each in streams for watch in each.watches.values()
+            ),
+            f"watchers do not get to {after.revision}",
+            CONVERGED_NS,
+        )
+        return after.revision
+
+    def _everybody_joins(self) -> None:
+        """An addition whose answer was lost may have made a member without a machine."""
+        done: list[bool] = []
+
+        def process() -> Process:
+            yield from self.workload.adopt(self.workload.client("judge"))
+            done.append(True)
+
+        while not done:
+            spawn(process())
+            self._act(lambda: bool(done), "the list of members is not answered", CONVERGED_NS)
+
+    def _converge(self) -> None:
+        """Whoever is a member runs, follows one leader, and holds the same. Raises Violation."""
+        if not self.world.run_until(self._is_converged, CONVERGED_NS):
+            raise Violation(f"no agreement: {self._about()}")
+        machines = self._listed()
+        first = _content(machines[0])
+        for other in machines[1:]:
+            found = _content(other)
+            for name in [each for each in found if each in first]:
+                rows = found[name]
+                if rows != first[name]:
+                    odd = sorted(set(rows).symmetric_difference(first[name]))
+                    raise Violation(f"bucket {name} of {other} and {machines[0]} differ: {odd[:4]}")
+
+    def _is_converged(self) -> bool:
+        leader = self.cluster.leader
+        if leader is None:
+            return False
+        here = self._listed()
+        if len(here) != len(leader.node.members):
+            return False
+        if any(not each.is_up or each.node.replaying for each in here):
+            return False
+        nodes = [each.node for each in here]
+        return (
+            all(node.leader == leader.node.members.local for node in nodes)
+            and len({node.applied_index for node in nodes}) == 1
+            and leader.node.applied_index == leader.node.raft.raft.log.last_index
+        )
+
+    def _listed(self) -> list[Machine]:
+        """The machines of all members, as the leader knows them."""
+        leader = self.cluster.leader
+        if leader is None:
+            return []
+        wanted = {each.id for each in leader.node.members}
+        return [
+            each
+            for each in self.cluster.machines
+            if each.incarnation and each.is_up and each.node.members.local in wanted
+        ]
+
+    def _about(self) -> str:
+        parts: list[str] = []
+        for each in self.cluster.machines:
+            if not each.incarnation:
+                continue
+            node = each.node
+            state = "up" if each.is_up else "removed" if each.is_removed else "down"
+            parts.append(
+                f"{each} {state} {node.members.local:x} {node.soft.role.name} of {node.leader:x} "
+                f"term {node.term} applied {node.applied_index} of {node.raft.raft.log.last_index}"
+                f" committed {node.committed} members {[f'{m.id:x}' for m in node.members]}"
+                f" {node.reconfiguration.conf_state}"
+            )
+        return "\n".join(parts)
+
+    def _hurry(self, stream: WatchStream) -> Process:
+        """Have a stream tell how far it is, so that silence can be told from loss."""
+        stream.patience_ns = 0
+        while True:
+            stream.ask_progress()
+            yield lambda resume: self.world.after(500 * NS_PER_MS, lambda: resume(None))
+
+    def _everything(self) -> Operation:
+        return self._ask("KV/Range", rpc.RangeRequest(key=b"\0", range_end=b"\0"))
+
+    def _ask(self, name: str, request: Any) -> Operation:
+        """Ask until there is an answer."""
+        client = self.workload.client("judge")
+        found: list[Operation] = []
+
+        def process() -> Process:
+            while not found:
+                operation: Operation = yield client.ask(name, request, 5 * NS_PER_S)
+                if operation.succeeded:
+                    found.append(operation)
+                else:
+                    yield client.sleep(100 * NS_PER_MS)
+
+        spawn(process())
+        self._act(lambda: bool(found), f"no answer to {name}", CONVERGED_NS)
+        return found[0]
+
+
+def _content(machine: Machine) -> dict[str, list[tuple[bytes, bytes]]]:
+    """Everything replicated that a member holds; keys still to be compacted are left out."""
+    backend = machine.node.backend
+    skipped = schema.KEY if machine.node.store.compaction is not None else ""
+    return {name: backend.range(name) for name in REPLICATED if name != skipped}
+
+
+def simulate_cluster(
+    seed: int, members: int = 3, say: Callable[[str], None] | None = None
+) -> ClusterSimulation:
+    """Run a seed. Raises Violation and whatever a member raises."""
+    simulation = ClusterSimulation(seed, members=members, say=say)
+    simulation.run()
+    return simulation

@@ -1,0 +1,156 @@
+"""The clients of a cluster: those of one member, each at any member, and those who change it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from corum.pb import rpc
+from corum.sim.calls import Calls
+from corum.sim.chaos import Chaos
+from corum.sim.cluster import Balancer, Cluster, url_of
+from corum.sim.machines import Machine
+from corum.sim.sessions import Client, Operation, Process
+from corum.sim.workload import Workload
+from corum.sim.world import World
+from corum.values import NS_PER_MS, NS_PER_S
+
+MEMBERS_MAX: Final = 5
+
+
+class ClusterWorkload(Workload):
+    """All clients of a cluster."""
+
+    def __init__(
+        self, world: World, cluster: Cluster, chaos: Chaos, *, operations: int, clients: int
+    ) -> None:
+        """`operations` per client."""
+        self.cluster = cluster
+        self.chaos = chaos
+        self._restless = world.dice.choice((0.0, 0.1, 1.0))
+        self._impatience = world.dice.choice((0.0, 0.3, 1.0))
+        self._changes = world.dice.choice((0, 0, 2, 6))
+        self._moves = world.dice.choice((0, 1, 4))
+        super().__init__(world, cluster.machines[0], operations=operations, clients=clients)
+
+    def network(self) -> Calls:
+        """Any member."""
+        return Balancer(self.cluster, restless=self._restless)
+
+    def patience_ns(self) -> int:
+        """Now and then less than an answer takes."""
+        if not self.world.chance(self._impatience):
+            return 0
+        return self.world.delay(self.world.dice.choice((5, 1_000)) * NS_PER_MS)
+
+    def processes(self) -> list[Process]:
+        """Those of one member, and two more."""
+        found = super().processes()
+        found.append(self._mover(self.client("mover")))
+        found.append(self._architect(self.client("architect")))
+        return found
+
+    def _operator(self, client: Client) -> Process:
+        """Disarms alarms once all disks have room."""
+        while True:
+            yield client.sleep(300 * NS_PER_MS)
+            machines = self.cluster.up
+            if not any(each.node.alarms.get(0, 0) for each in machines):
+                continue
+            if any(each.disk.is_full for each in machines):
+                continue
+            listed = yield client.ask("Maintenance/Alarm", rpc.AlarmRequest(), NS_PER_S)
+            for alarm in listed.response.alarms if listed.succeeded else ():
+                disarm = rpc.AlarmRequest(
+                    action=rpc.AlarmRequest.DEACTIVATE,
+                    memberID=alarm.memberID,
+                    alarm=alarm.alarm,
+                )
+                yield client.ask("Maintenance/Alarm", disarm, NS_PER_S)
+
+    def _mover(self, client: Client) -> Process:
+        """Has the leader hand over to somebody."""
+        self.running += 1
+        for _ in range(self._moves):
+            yield client.sleep(self.world.delay(2 * NS_PER_S))
+            leader = self.cluster.leader
+            target = self.world.dice.choice(self.cluster.members)
+            if leader is None or not target.is_up:
+                continue
+            at_leader = Client(self.world, leader.network, "mover", self.operations)
+            request = rpc.MoveLeaderRequest(targetID=target.node.members.local)
+            yield at_leader.ask("Maintenance/MoveLeader", request, 3 * NS_PER_S)
+        self.running -= 1
+
+    # ---- membership
+
+    def _architect(self, client: Client) -> Process:
+        """Members come and go."""
+        self.running += 1
+        kinds = (self._add, self._add, self._remove, self._promote, self._rename)
+        for _ in range(self._changes):
+            yield client.sleep(self.world.delay(NS_PER_S))
+            yield from self.world.dice.choice(kinds)(client)
+        self.running -= 1
+
+    def _add(self, client: Client) -> Process:
+        """One more machine, as a learner or as a voter at once."""
+        if len(self.cluster.members) >= MEMBERS_MAX:
+            return
+        name = self.cluster.next_name()
+        request = rpc.MemberAddRequest(peerURLs=[url_of(name)], isLearner=self.world.chance(0.6))
+        added: Operation = yield client.ask("Cluster/MemberAdd", request, 10 * NS_PER_S)
+        if added.succeeded:
+            self._join(name, added.response.header.cluster_id, added.response.members)
+            yield client.sleep(self.world.delay(2 * NS_PER_S))
+        elif added.is_unknown:
+            yield from self.adopt(client)
+
+    def adopt(self, client: Client) -> Process:
+        """Start the machines of members that nobody has started: of additions without an answer."""
+        request = rpc.MemberListRequest(linearizable=True)
+        listed: Operation = yield client.ask("Cluster/MemberList", request, 10 * NS_PER_S)
+        if not listed.succeeded:
+            return
+        known = {url for each in self.cluster.machines for url in each.urls}
+        for member in listed.response.members:
+            if not known.intersection(member.peerURLs):
+                name = member.peerURLs[0].split("//")[1].split(":")[0]
+                self._join(name, listed.response.header.cluster_id, listed.response.members)
+
+    def _join(self, name: str, cluster: int, listed: Any) -> None:
+        member = next(one.ID for one in listed if one.peerURLs[0] == url_of(name))
+        self.chaos.meets(self.cluster.join(name, cluster, listed, member))
+
+    def _remove(self, client: Client) -> Process:
+        """Any member goes, the leader too; three stay."""
+        members = self.cluster.members
+        if len(members) <= 3 and not (len(members) > 1 and self.world.chance(0.2)):
+            return
+        machine = self._any_known()
+        if machine is None:
+            return
+        request = rpc.MemberRemoveRequest(ID=machine.node.members.local)
+        yield client.ask("Cluster/MemberRemove", request, 10 * NS_PER_S)
+
+    def _promote(self, client: Client) -> Process:
+        """A learner becomes a voter, if it has caught up."""
+        for machine in self.cluster.up:
+            if machine.node.is_learner:
+                request = rpc.MemberPromoteRequest(ID=machine.node.members.local)
+                yield client.ask("Cluster/MemberPromote", request, 10 * NS_PER_S)
+                return
+
+    def _rename(self, client: Client) -> Process:
+        """A member gets one more peer URL."""
+        machine = self._any_known()
+        if machine is None:
+            return
+        url = f"http://{machine.name}:{2390 + len(machine.urls)}"
+        self.cluster.fabric.hosts[url] = machine
+        machine.urls = [*machine.urls, url]
+        request = rpc.MemberUpdateRequest(ID=machine.node.members.local, peerURLs=machine.urls)
+        yield client.ask("Cluster/MemberUpdate", request, 10 * NS_PER_S)
+
+    def _any_known(self) -> Machine | None:
+        started = [each for each in self.cluster.members if each.incarnation]
+        return self.world.dice.choice(started) if started else None
