@@ -51,13 +51,13 @@ class NewLeader(threading.Thread):
 
 
 def test_every_leader_that_is_asked_to_stop_hands_over(
-    cluster: Cluster, our_program: Program
+    cluster: Cluster, our_program: Program, long: bool
 ) -> None:
     """SIGTERM under writes: it ends within 1.5 s, the next one leads within half a second and one
     term on, and writes through another member go on without a single error."""
     leader = three(cluster, our_program)
     figures: list[tuple[float, float]] = []
-    for round_ in range(3):
+    for round_ in range(10 if long else 1):
         other = next(m for m in cluster.members.values() if m is not leader)
         errors: list[Refused] = []
         enough = threading.Event()

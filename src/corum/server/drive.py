@@ -114,6 +114,8 @@ class Driver:
         self._in_flight: deque[tuple[int, Message]] = deque()
         self._token = 0
         self._streak = 0
+        self.halted = False
+        """The state cannot be written, though the log can: keep silent, as without room for it."""
         self._unsaved: HardState | None = None
         """A commit index that travels with the next write (etcd writes it at once, unsynced)."""
 
@@ -125,7 +127,7 @@ class Driver:
     @property
     def wants_turn(self) -> bool:
         """There is work that only waits for the next turn."""
-        return not self._log.stuck and self.raft.has_ready()
+        return not (self._log.stuck or self.halted) and self.raft.has_ready()
 
     def synced(self, token: int, error: str | None, took_ns: int) -> None:
         """The write with this token is durable: what waited for it may go on."""
@@ -156,7 +158,7 @@ class Driver:
             except ProposalDropped:
                 proposals.queued = batch + proposals.queued  # until there is a leader, or too late
                 self._streak = 0
-        while raft.has_ready() and not log.stuck:
+        while raft.has_ready() and not (log.stuck or self.halted):
             if not self._turn():
                 return
 

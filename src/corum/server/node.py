@@ -322,7 +322,7 @@ class Node:
         self.check_open(meta)
         if self.alarms.corrupt:
             raise errors.CORRUPT()
-        if self.disk_full:
+        if self.disk_full or self.driver.halted:
             raise errors.NO_SPACE()
         if self.committed - self.applied_index > APPLY_GAP_MAX:
             raise errors.TOO_MANY_REQUESTS()
@@ -372,9 +372,9 @@ class Node:
         self.now_ns = now_ns
         self.applier.now_ns = now_ns
         self.leases.now_ns = now_ns
-        self.writable = not (self.stopping or self.disk_full or self.alarms.corrupt) and (
-            self.committed - self.applied_index <= APPLY_GAP_MAX
-        )
+        self.writable = not (
+            self.stopping or self.disk_full or self.driver.halted or self.alarms.corrupt
+        ) and (self.committed - self.applied_index <= APPLY_GAP_MAX)
         self.room_bytes = self.space.room()
 
     def end(self) -> None:
@@ -389,6 +389,9 @@ class Node:
         context = self.reads.begin_round(now_ns)
         if context is not None:
             self.raft.read_index(context)
+        if self.driver.halted and self.commits.resting:
+            self.driver.halted = False
+            self.ports.transition("info", "there is room for the backend again")
         self.proposals.held = self.commits.in_flight and (
             self.backend.pending_operations > BACKLOG_BATCHES * self.config.batch_operations_max
         )
@@ -741,7 +744,10 @@ class Node:
             self.ports.fatal("failed to commit to the backend", error)
             return
         self.ports.transition("error", "failed to commit to the backend", error=str(error))
-        self._raise_no_space()
+        if len(self.reconfiguration.conf_state.voters) > 1:
+            self.driver.halted = True  # an alarm would stop the others, who have room
+        else:
+            self._raise_no_space()
 
     def log_full(self, error: str | None) -> None:
         """The log's disk is full, or (None) is not any more."""
