@@ -154,11 +154,14 @@ def test_balancers() -> None:
     assert turns.pick([one, three], {}).key == b"3"
     assert turns.pick([one, two], {}).key == b"1"
     least = LeastLoaded()
-    told = Instance(b"2", "2", {"load": 1.5})
+    told = Instance(b"2", "2", None, load=1.5)
     assert least.pick([one, told], {b"1": 1}).key == b"1"
     assert least.pick([one, told], {b"1": 2}).key == b"2"
     assert {least.pick([one, two, three], {b"3": 1}).key for _ in range(2)} == {b"1", b"2"}
-    assert [Instance(b"", "", m).load for m in ({"load": "x"}, [1], "text", {})] == [0, 0, 0, 0]
+    for metadata, load in (({"load": 2}, 2), ({"load": "x"}, 0), ([1], 0), ("text", 0), (None, 0)):
+        found = instance_of(kv(b"k", json.dumps({"Addr": "a", "Metadata": metadata}).encode(), 1))
+        assert found is not None
+        assert found.load == load
 
 
 def test_what_is_no_instance(client: Client, name: str) -> None:

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from corum import Client
+from corum.client.errors import DeadlineExceeded
 from corum.client.requests import put
 from corum.recipes import (
     Mutex,
@@ -177,6 +178,32 @@ def test_waiter_in_the_middle_gives_up(client: Client, name: str) -> None:
         first.release()
         last.result(WAIT_S)
         assert third.held
+
+
+def test_place_that_cannot_be_given_back_is_swept(
+    client: Client, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Released while nobody answers: free as soon as somebody does, and not used till then."""
+    with Session(client) as session:
+        mutex = Mutex(session, name)
+        mutex.acquire()
+
+        def unanswered(*_: object, **__: object) -> None:
+            raise DeadlineExceeded("context deadline exceeded")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(client, "delete", unanswered)
+            mutex.release()
+            assert not mutex.held
+            assert len(keys(client, name)) == 1
+            waiting = beside(mutex.acquire)
+            until(lambda: len(keys(client, name)) == 2)
+        waiting.result(WAIT_S)
+        assert mutex.held
+        assert len(keys(client, name)) == 1
+        mutex.release()
+        mutex.acquire()
+        assert keys(client, name) == [f"{name}/{session.lease_id:x}".encode()]
 
 
 def test_wrong_release(client: Client, name: str) -> None:

@@ -15,28 +15,30 @@ if TYPE_CHECKING:
 
 @value
 class Instance:
-    """One provider of a service, as it registered itself. `load` is what it says of itself."""
+    """One provider of a service, as it registered itself. `load` is that of its metadata."""
 
     key: bytes
     address: str
     metadata: Any
-
-    @property
-    def load(self) -> float:
-        """`load` of its metadata, 0 without."""
-        try:
-            return float(self.metadata["load"])
-        except (TypeError, KeyError, ValueError):
-            return 0.0
+    load: float = 0.0
 
 
 def instance_of(kv: KeyValue) -> Instance | None:
     """What a key of a service says; None when it is no instance's."""
     try:
         told = json.loads(kv.value)
-        return Instance(kv.key, str(told["Addr"]), told.get("Metadata"))
-    except (ValueError, TypeError, KeyError):
+        metadata = told.get("Metadata")
+        return Instance(kv.key, str(told["Addr"]), metadata, _load(metadata))
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _load(metadata: Any) -> float:
+    """The number under "load", 0 without."""
+    try:
+        return float(metadata["load"])
+    except (TypeError, KeyError, ValueError):
+        return 0.0
 
 
 class Balancer(Protocol):
