@@ -90,9 +90,9 @@ def start(cluster: Cluster, program: Program, size: int, *flags: str) -> None:
 @pytest.mark.parametrize(
     ("version", "size", "how", "snapshots"),
     [
-        ("3.5", 1, signal.SIGKILL, 100),
+        ("3.5", 1, signal.SIGTERM, 100),
         ("3.5", 3, signal.SIGTERM, 10_000),
-        ("3.5", 3, signal.SIGKILL, 50),
+        ("3.5", 3, signal.SIGTERM, 50),
         ("newest", 1, signal.SIGKILL, 10_000),
         ("newest", 3, signal.SIGKILL, 50),
     ],
@@ -109,7 +109,12 @@ def test_a_directory_of_go_etcd_is_taken_over(
     long: bool,
 ) -> None:
     """Stopped or killed, with and without snapshots: we start where it lies. Twice, for the second
-    start finds our own backend."""
+    start finds our own backend.
+
+    3.5.1 is never killed here: its database may then lack the last write of those that it counts
+    as applied (etcd's data inconsistency of 3.5.0 to 3.5.2; once in 30 kills under load), for
+    itself as for us.
+    """
     if not long and (version, size) != ("3.5", 1):
         pytest.skip("with --long")
     program = go_program if version == "3.5" else request.getfixturevalue("newest")
@@ -167,7 +172,8 @@ def test_a_directory_of_ours_is_handed_back(
         member.flags = [flag for flag in member.flags if flag not in emulated]
     change_hands(cluster, theirs, how)
     content.check()
-    change_hands(cluster, our_program, signal.SIGKILL)
+    gently = signal.SIGTERM if version == "3.5" else signal.SIGKILL  # see above
+    change_hands(cluster, our_program, gently)
     content.check()
 
 
