@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from corum import recipes as recipes
     from corum import v2 as v2
     from corum.client._async.client import AsyncClient
     from corum.client._sync.client import Client
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from corum.cluster.cluster import LocalCluster
     from corum.member.embed import Member
 
-__all__ = ["AsyncClient", "Client", "LocalCluster", "Member", "Tls", "v2"]
+__all__ = ["AsyncClient", "Client", "LocalCluster", "Member", "Tls", "recipes", "v2"]
 
 _WHERE = {
     "AsyncClient": "corum.client._async.client",
@@ -26,8 +27,8 @@ _WHERE = {
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name == "v2":
-        return import_module("corum.v2")
+    if name in ("recipes", "v2"):
+        return import_module(f"corum.{name}")
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -125,7 +125,7 @@ class Network:
         sink: who gets its messages and its end instead of `receive`.
         """
         with self._lock:  # so that the pump knows the stream before its first event
-            if self._pump is None:
+            if self._pump is None and not self._closed:
                 self._start_pump()
             call = channel.start_stream(path, metadata)
             stream = self._streams[call] = Stream(self, self._transport, call, sink)
@@ -133,11 +133,12 @@ class Network:
 
     def close(self) -> None:
         """Break everything off and join the pump. Idempotent."""
-        self._closed = True
+        with self._lock:  # a pump that is being started is started first
+            self._closed = True
+            pump, self._pump = self._pump, None
         self._transport.close()
-        if self._pump is not None:
-            self._pump.join()
-            self._pump = None
+        if pump is not None:
+            pump.join()
         for stream in list(self._streams.values()):
             stream.ended(RpcError(1, "the client was closed"))
 
