@@ -1,7 +1,8 @@
 """Fixtures for tests of programs that use etcd; pytest finds them by itself (docs/testing.md).
 
 `etcd` is a member in this process, empty for every test; `etcd_client` and `etcd_async_client` talk
-to it; `etcd_cluster` is three real processes that can be killed, paused and cut off.
+to it; `etcd_cluster` is three real processes that can be killed, paused and cut off;
+`etcd_simulated` lives in virtual time.
 Nothing of corum is imported before a test asks for one of these.
 """
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from corum import AsyncClient, Client, LocalCluster, Member
+    from corum.sim.playground import SimulatedEtcd
 
 MARK = "etcd"
 CLUSTER_MARK = "etcd_cluster"
@@ -146,3 +148,11 @@ def etcd_cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     with LocalCluster(**options) as cluster:
         cluster.leader()
         yield cluster
+
+
+@pytest.fixture
+def etcd_simulated() -> SimulatedEtcd:
+    """A member in virtual time: a lease of an hour expires in a millisecond."""
+    from corum.sim.playground import SimulatedEtcd
+
+    return SimulatedEtcd()
