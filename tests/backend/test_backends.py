@@ -213,6 +213,29 @@ def test_what_was_not_committed_is_gone_after_a_crash(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_file_that_counts_when_whole_is_synced_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without `durable` no commit waits for the disk; closing does, and all is there."""
+    opened = lmdb.open
+    told: list[bool] = []
+
+    def watched(*args: object, **options: object) -> lmdb.Environment:
+        told.append(bool(options["sync"]))
+        return opened(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(lmdb, "open", watched)
+    backend = LmdbBackend(tmp_path / "db.lmdb", durable=False)
+    for index in range(1, 4):
+        backend.put(schema.AUTH, b"%d" % index, b"v")
+        commit(backend, index)
+    backend.close()
+    again = LmdbBackend(tmp_path / "db.lmdb")
+    assert [key for key, _ in again.range(schema.AUTH)] == [b"1", b"2", b"3"]
+    again.close()
+    assert told == [False, True]
+
+
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused batch is an error value; its data stays readable, and the retry writes it."""
     backend = LmdbBackend(tmp_path / "db.lmdb")

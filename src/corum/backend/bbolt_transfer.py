@@ -17,7 +17,9 @@ from corum.backend.saved import Saved
 from corum.values import MIB
 
 _BATCH_ROWS: Final = 50_000
-_BATCH_BYTES: Final = 32 * MIB
+_BATCH_BYTES: Final = 8 * MIB
+SCAN_ROWS: Final = 64
+"""Rows read at once: some are small, some have a megabyte and a half."""
 
 
 def image_of(view: View) -> Image:
@@ -26,7 +28,7 @@ def image_of(view: View) -> Image:
 
 
 def _source(view: View, name: str) -> Source:
-    return Source(name.encode(), lambda: view.bucket(name).scan())
+    return Source(name.encode(), lambda: view.bucket(name).scan(rows=SCAN_ROWS))
 
 
 def load(

@@ -271,7 +271,10 @@ class LmdbBackend:
         *,
         map_bytes: int = MAP_BYTES,
         own_pending_max: int = OWN_PENDING_MAX,
+        durable: bool = True,
     ) -> None:
+        """`durable` False: commits are synced all together by `close`, for a file that counts
+        only when it is whole."""
         self.path: Final = Path(path)
         self.commit_ns = 0
         self.defer_own = False
@@ -280,6 +283,7 @@ class LmdbBackend:
         self.databases: dict[str, Any] = {}
         self.buckets: dict[str, LayeredBucket] = {}
         self._map_bytes = map_bytes
+        self._durable = durable
         self._views: set[_View] = set()
         self._in_flight: _Batch | None = None
         self._defragmenting: _DefragmentJob | None = None
@@ -410,6 +414,11 @@ class LmdbBackend:
     def close(self) -> None:
         for view in tuple(self._views):
             view.close()
+        if not self._durable:
+            try:
+                self.env.sync(True)
+            except lmdb.Error as error:
+                raise _as_error(error, self.path) from error
         self._shut()
 
     # ---- the file
@@ -457,6 +466,7 @@ class LmdbBackend:
                     max_dbs=len(schema.BUCKETS),
                     max_readers=READERS_MAX,
                     mode=0o600,
+                    sync=self._durable,
                     readahead=False,  # reads are scattered; readahead would fill memory in vain
                 )
             except lmdb.MemoryError:

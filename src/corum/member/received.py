@@ -168,7 +168,7 @@ def make(database: Path, path: Path, index: int | None, term: int) -> None:
             meta = next((b for b in source.buckets() if b.name == schema.META.encode()), None)
             index = schema.from_u64(meta and meta.get(schema.CONSISTENT_INDEX))
             term = schema.from_u64(meta and meta.get(schema.TERM))
-        backend = LmdbBackend(path)
+        backend = LmdbBackend(path, durable=False)
         try:
             load(source, backend, consistent_index=index, term=term)
             rebuild_index(backend)

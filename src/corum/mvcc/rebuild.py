@@ -14,6 +14,8 @@ from corum.mvcc.index import INDEXED_KEY, LAYOUT, LAYOUT_KEY
 from corum.mvcc.revision import MAIN, main_of
 
 _BATCH_ROWS: Final = 10_000
+_SCAN_ROWS: Final = 64
+"""Read at once: rows of a megabyte each are possible, and their values are not kept."""
 
 
 def needs_index(backend: Backend) -> bool:
@@ -35,12 +37,16 @@ def rebuild_index(backend: Backend) -> None:
             backend.bucket(name).pending.update(dict.fromkeys([key for key, _ in rows]))
             _commit(backend)
     buckets = Buckets(backend)
-    for rows in backend.bucket(schema.KEY).scan(rows=_BATCH_ROWS):
+    waiting = 0
+    for rows in backend.bucket(schema.KEY).scan(rows=_SCAN_ROWS):
         for stored, kv in rows:
             buckets.add_revision(stored, kv)
         indexed = MAIN.pack(main_of(rows[-1][0]))
         backend.put(schema.INDEX_META, INDEXED_KEY, indexed)
-        _commit(backend)
+        waiting += len(rows)
+        if waiting >= _BATCH_ROWS:
+            waiting = 0
+            _commit(backend)
     backend.put(schema.INDEX_META, LAYOUT_KEY, LAYOUT)
     _commit(backend)
 
