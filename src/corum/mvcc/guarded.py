@@ -113,10 +113,13 @@ def _size(put: Put | None) -> int:
     return 0 if put is None else len(put[0]) + len(put[1])
 
 
-def holds(reads: ReadView, checks: list[Check]) -> bool:
-    """Do all compares hold now? A key that is absent has zeros, and no value that equals any."""
+def holds(reads: ReadView, checks: list[Check], seen: dict[bytes, bytes | None]) -> bool:
+    """Do all compares hold now? A key that is absent has zeros, and no value that equals any.
+
+    The records that were looked up go into `seen`: the put is often of one of these keys.
+    """
     for key, field, compare, operand in checks:
-        record = reads.index.get(key)
+        seen[key] = record = reads.index.get(key)
         if record is None or record[DEAD]:
             if field == _OF_VALUE or not compare(0, operand):
                 return False

@@ -6,6 +6,7 @@ no rollback. So whoever writes checks first: see `txn.check_apply`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 LeaseChange = tuple[bytes, int, int]
 """(key, lease it was attached to, lease it is attached to now); 0 = none. They differ."""
 
+NOTHING_KNOWN: Final[Mapping[bytes, bytes | None]] = {}
 _DELETE_CHUNK: Final = 10_000
 _BURIED: Final = b"\1" + bytes(24)  # what a dead key's record has between STORED and BIRTH
 _NO_LEASE: Final = bytes(8)
@@ -206,27 +208,37 @@ class Write:
         return self._changes
 
 
-def put_alone(store: Store, key: bytes, value: bytes) -> tuple[Change, int]:
+def put_alone(
+    store: Store, key: bytes, value: bytes, known: Mapping[bytes, bytes | None] = NOTHING_KNOWN
+) -> tuple[Change, int]:
     """A transaction that is one put without lease: its change, and the lease the key had (0: none).
 
-    What `begin`, `put`, `end` would do, in one step: by far the commonest write.
+    What `begin`, `put`, `end` would do, in one step: by far the commonest write. `known`: records
+    that the caller has just looked up.
     """
     reads, buckets = store.reads, store.buckets
     main = reads.revision + 1
     stored = stored_key(main, 0)
-    old = buckets.current.get(key) if len(key) <= schema.KEY_SIZE_MAX else None
-    if old is None or old[DEAD]:  # not so simple after all
+    short = len(key) <= schema.KEY_SIZE_MAX
+    old = known[key] if key in known else buckets.current.get(key) if short else None
+    if not short or (old is not None and old[DEAD]):  # not so simple after all
         write = Write(store)
         write.put(key, value)
         leases = write.lease_changes
         return write.end()[0], leases[0][1] if leases else 0
-    old_main, _, old_sub, _, create, version, lease, birth_main, birth_sub = RECORD.unpack(old)
-    version += 1
-    if lease:
-        buckets.leased.pending[old[STORED]] = None
-    history = HISTORY.pack(birth_main, birth_sub, INVERT - old_main, INVERT - old_sub)
     packed = MAIN.pack(main)
-    buckets.history.pending[history] = old[STORED] + packed
+    if old is None:
+        create, version, lease, birth_main, birth_sub = main, 1, 0, main, 0
+        reads.live += 1
+        if buckets.counts:
+            buckets.counts.changed((key,), 1)
+    else:
+        old_main, _, old_sub, _, create, version, lease, birth_main, birth_sub = RECORD.unpack(old)
+        version += 1
+        if lease:
+            buckets.leased.pending[old[STORED]] = None
+        history = HISTORY.pack(birth_main, birth_sub, INVERT - old_main, INVERT - old_sub)
+        buckets.history.pending[history] = old[STORED] + packed
     record = RECORD.pack(main, b"_", 0, False, create, version, 0, birth_main, birth_sub)
     buckets.current.pending[key] = record
     kv = encode_kv(key, create, main, version, value, 0)

@@ -7,7 +7,7 @@ the member where somebody waits for it sends it. Nothing here reads a clock that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from corum import errors
@@ -30,7 +30,7 @@ from corum.mvcc.txn import (
     range_options,
 )
 from corum.mvcc.watch import WatchHub
-from corum.mvcc.write import Write, put_alone
+from corum.mvcc.write import NOTHING_KNOWN, Write, put_alone
 from corum.pb import rpc
 from corum.pb.wire import BYTES, bytes_field, tag, varint
 from corum.server import operations as op
@@ -125,9 +125,11 @@ class Applier:
         header = self.headers.at(self.store.revision)
         return header if result.prev is None else header + bytes_field(2, result.prev)
 
-    def _put_alone(self, key: bytes, value: bytes) -> int:
+    def _put_alone(
+        self, key: bytes, value: bytes, known: Mapping[bytes, bytes | None] = NOTHING_KNOWN
+    ) -> int:
         """A put without options; its revision."""
-        change, lease = put_alone(self.store, key, value)
+        change, lease = put_alone(self.store, key, value, known)
         if lease:
             self.lessor.detach(key)
         if self._watched:
@@ -159,12 +161,13 @@ class Applier:
         """The same for a compare-and-put."""
         if self.alarms.refuses_growth:
             return self.alarms.refusal()
-        succeeded = holds(self.store.reads, txn.checks)
+        seen: dict[bytes, bytes | None] = {}
+        succeeded = holds(self.store.reads, txn.checks, seen)
         put = txn.success if succeeded else txn.failure
         flag = b"\x10\x01" if succeeded else b""
         if put is None:
             return self.headers.at(self.store.revision) + flag
-        revision = self._put_alone(*put)
+        revision = self._put_alone(*put, seen)
         return self.headers.at(revision) + flag + put_response(revision)
 
     def read_txn(self, request: Any) -> Result:
