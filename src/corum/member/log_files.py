@@ -19,6 +19,8 @@ from corum.values import NS_PER_S
 from corum.wal import Wal, WalSnapshot, Write
 
 RETRY_NS: Final = NS_PER_S
+SLOW_SYNC_NS: Final = NS_PER_S
+"""Worth a line (as in etcd)."""
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ROOM_WORDS: Final = tuple(os.strerror(number) for number in NO_ROOM)
 _MS_TO_8S: Final = exponential(0.001, 2, 14)
@@ -69,6 +71,8 @@ class LogFiles:
         """Seconds that writing and syncing took; the member's metrics take it over."""
         self.full: Callable[[str | None], None] = lambda error: None
         """Told when the disk is full (the error) and when it is not any more (None)."""
+        self.slow: Callable[[int], None] = lambda took_ns: None
+        """Told of a sync that took longer than `SLOW_SYNC_NS`."""
         self._full = False
         self._stuck_cut: Any = None
         self._later: list[Callable[[], object]] = []
@@ -128,7 +132,7 @@ class LogFiles:
                     raise
                 self._stuck(token, write, str(error))
                 return False
-            self.fsync.observe_ns(took_ns)
+            self._observe(took_ns)
             self._maybe_cut()
         return True
 
@@ -156,7 +160,7 @@ class LogFiles:
             else:
                 self._stuck(token, write, error)
             return False
-        self.fsync.observe_ns(took_ns)
+        self._observe(took_ns)
         self._has_room()
         recorded = self._recording.pop(token, None)
         if recorded is not None:
@@ -164,6 +168,11 @@ class LogFiles:
             recorded[1]()
         self._maybe_cut()
         return True
+
+    def _observe(self, took_ns: int) -> None:
+        self.fsync.observe_ns(took_ns)
+        if took_ns > SLOW_SYNC_NS:
+            self.slow(took_ns)
 
     def _stuck(self, token: int, write: Write, error: str) -> None:
         """No room: nothing else is written until this is, with the same bytes."""

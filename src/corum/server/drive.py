@@ -45,6 +45,8 @@ class Log(Protocol):
 
     full: Callable[[str | None], None]
     """Told when the disk is full (the error), and when it is not any more (None)."""
+    slow: Callable[[int], None]
+    """Told of a sync that took very long (ns)."""
 
     @property
     def ready(self) -> bool:

@@ -63,6 +63,8 @@ from corum.server.v2 import decode as decode_v2
 from corum.values import NS_PER_MS, LeaseId, value
 
 COMPACTION_SLICE_ROWS: Final = 500
+SLOW_APPLY_NS: Final = 100 * NS_PER_MS
+"""A batch that takes longer to apply is worth a line (etcd: an entry)."""
 BACKLOG_BATCHES: Final = 4
 """Batches that may gather while one is written; beyond, proposals wait for the disk."""
 LEADERLESS_ELECTIONS: Final = 3
@@ -244,9 +246,12 @@ class Node:
         self.leaderless: Callable[[], None] = lambda: None
         """Told then."""
         self.compacted_rows_total = 0
+        self.late_heartbeats_total = 0
+        self.slow_applies_total = 0
         self.replaying = True
         """True until everything that was committed before this start is applied."""
         ports.log.full = self.log_full
+        ports.log.slow = self._sync_was_slow
         self.driver = Driver(raft, storage, ports.log, self, members.local)
         self.reconfiguration = Reconfiguration(self)
         self.installation = Installation(self)
@@ -430,6 +435,9 @@ class Node:
         return max(0, -(-(until - now_ns) // NS_PER_MS))
 
     def _tick(self, now_ns: int) -> None:
+        late_ns = now_ns - self._next_tick_ns
+        if late_ns > self.config.tick_ns and self.is_leader:
+            self._heartbeat_was_late(late_ns)
         self._next_tick_ns = max(self._next_tick_ns + self.config.tick_ns, now_ns)
         self.raft.tick()
         self.ports.log.retry(now_ns)
@@ -545,7 +553,10 @@ class Node:
             else:
                 out.error(waiter[1], result)
         self.applier.end_batch()
-        self.applier.measured(len(entries), self.ports.unix_time_ns() - start_ns)
+        took_ns = self.ports.unix_time_ns() - start_ns
+        self.applier.measured(len(entries), took_ns)
+        if took_ns > SLOW_APPLY_NS:
+            self._apply_was_slow(len(entries), took_ns)
         last = entries[-1]
         self.applied_index = last.index
         self.applied_term = last.term
@@ -749,6 +760,29 @@ class Node:
         else:
             self._raise_no_space()
 
+    # ---- what takes too long: a line for operators, and a count
+
+    def _heartbeat_was_late(self, late_ns: int) -> None:
+        self.late_heartbeats_total += 1
+        interval = _ms(self.config.tick_ns)
+        self.ports.transition(
+            "warn",
+            "leader failed to send out heartbeat on time; took too long, "
+            "leader is overloaded likely from slow disk",
+            **{"heartbeat-interval": interval, "expected-duration": _ms(2 * self.config.tick_ns)},
+            **{"exceeded-duration": _ms(late_ns - self.config.tick_ns)},
+        )
+
+    def _apply_was_slow(self, entries: int, took_ns: int) -> None:
+        self.slow_applies_total += 1
+        fields = {"took": _ms(took_ns), "expected-duration": _ms(SLOW_APPLY_NS)}
+        text = "apply request took too long"
+        self.ports.transition("warn", text, **fields, entries=entries)
+
+    def _sync_was_slow(self, took_ns: int) -> None:
+        fields = {"took": _ms(took_ns), "expected-duration": "1s"}
+        self.ports.transition("warn", "slow fdatasync", **fields)
+
     def log_full(self, error: str | None) -> None:
         """The log's disk is full, or (None) is not any more."""
         self.disk_full = error is not None
@@ -778,6 +812,10 @@ class _Waiting:
 
 def _nobody_waits(call: Any, result: Any) -> None:
     """The answer of a proposal of our own."""
+
+
+def _ms(ns: int) -> str:
+    return f"{ns / NS_PER_MS:g}ms"
 
 
 def min_ttl_s(config: NodeConfig) -> int:

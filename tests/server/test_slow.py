@@ -1,0 +1,63 @@
+"""What takes too long leaves a line and a count."""
+
+from typing import Any
+
+from corum.member.log_files import SLOW_SYNC_NS, LogFiles
+from corum.pb import rpc
+from corum.raft import HardState
+from corum.server import operations as op
+from corum.values import NS_PER_MS
+from corum.wal import Wal
+from server.lone import HandJobs, Lone
+from server.test_log_files import Saved, Writer, fatal
+
+
+def test_a_leader_whose_loop_stood_still_says_that_its_heartbeats_were_late() -> None:
+    """Two intervals between two heartbeats are too many; a follower owes none."""
+    member = Lone()
+    member.turn(100)
+    member.turn(150)
+    assert member.node.late_heartbeats_total == 0
+    member.turn(500)
+    assert member.node.late_heartbeats_total == 1
+    assert any("failed to send out heartbeat on time" in line for line in member.lines)
+    follower = Lone(elect=False)
+    follower.turn(100)
+    follower.turn(500)
+    assert follower.node.late_heartbeats_total == 0
+
+
+def test_a_batch_that_takes_long_to_apply_is_counted() -> None:
+    """More than 100 ms."""
+    member = Lone()
+    applier, took_ms = member.node.applier, 100
+
+    def slow(request: Any) -> Any:
+        member.now_ns += took_ms * NS_PER_MS
+        return applier.put(request)
+
+    applier.operations[op.PUT] = slow
+    member.propose(op.PUT, rpc.PutRequest(key=b"k"))
+    assert member.node.slow_applies_total == 0
+    took_ms = 101
+    member.propose(op.PUT, rpc.PutRequest(key=b"k"))
+    assert member.node.slow_applies_total == 1
+    assert "apply request took too long" in member.lines
+
+
+def test_a_slow_sync_is_told(tmp_path: Any) -> None:
+    """More than a second, as etcd warns."""
+    wal = Wal.create(tmp_path / "wal", b"\x08\x01\x10\x02", segment_bytes=1 << 20)
+    jobs, writer = HandJobs(), Writer()
+    log = LogFiles(wal, Saved(), writer, jobs, fatal)
+    heard: list[int] = []
+    log.slow = heard.append
+    for token, took_ns in ((1, SLOW_SYNC_NS), (2, SLOW_SYNC_NS + 1)):
+        assert log.write(token, HardState(1, 1, token), [], True)
+        log.synced(token, None, took_ns)
+    assert heard == [SLOW_SYNC_NS + 1]
+    jobs.run()
+    log.close()
+    member = Lone()
+    member.log.slow(2 * SLOW_SYNC_NS)
+    assert "slow fdatasync" in member.lines
