@@ -10,11 +10,11 @@ shows what is left of it. Foreign libraries live in their own environments below
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +181,8 @@ def page(rows: list[Row], options: argparse.Namespace) -> None:
         "process's user and system time, all threads.",
         "Goals: three times etcd3, twice aetcd, in both figures.",
         "",
-        f"Machine: {', '.join(found.values())}; {time.strftime('%Y-%m-%d')}.",
+        f"Machine: {', '.join(found.values())}; load average {os.getloadavg()[1]:.1f} (other work "
+        "on the same cores lowers rates, and their ratios, more than CPU per operation).",
         f"corum: {version(sys.executable)}.",
         *(f"{name}: {version(python_of(name, None))}." for name in PACKAGES),
         "",

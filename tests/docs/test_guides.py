@@ -37,7 +37,7 @@ def run_page(name: str) -> None:
                 getattr(end, "close", getattr(end, "stop", None))()
 
 
-@pytest.mark.parametrize("name", ["client.md", "recipes.md"])
+@pytest.mark.parametrize("name", ["client.md", "client-v2.md", "recipes.md"])
 def test_examples(name: str) -> None:
     """Every block of the page."""
     run_page(name)
@@ -52,7 +52,7 @@ def test_every_recipe_is_in_the_guide() -> None:
             assert re.search(rf"\b{name}\b", text), name
 
 
-@pytest.mark.parametrize("name", ["client.md", "recipes.md"])
+@pytest.mark.parametrize("name", ["client.md", "client-v2.md", "recipes.md"])
 def test_links_lead_somewhere(name: str) -> None:
     """Files are there, and so are the headings that links name."""
     for link in re.findall(r"\]\(([^)]+)\)", (DOCS / name).read_text()):

@@ -222,9 +222,10 @@ _kv = attrgetter("kv")
 
 def events(messages: Sequence[kvpb.Event], *, with_previous: bool) -> list[Event]:
     """All events of a response. with_previous: the watch has asked for `prev_kv`."""
-    deleted = [kind == _DELETE for kind in map(_type, messages)]
-    pairs = map(_new_pair, map(_pair_fields, map(_kv, messages)))
-    before = [_previous(message) for message in messages] if with_previous else repeat(None)
+    held = list(messages)  # each would be made anew at every look
+    deleted = [kind == _DELETE for kind in map(_type, held)]
+    pairs = map(_new_pair, map(_pair_fields, map(_kv, held)))
+    before = [_previous(message) for message in held] if with_previous else repeat(None)
     return list(map(_new_event, zip(deleted, pairs, before, strict=False)))
 
 
