@@ -705,6 +705,8 @@ class Node:
         """Say why a proposal was not decided in time, as etcd does."""
         call, answer = waiter[1], waiter[4]
         error = self._why_late(waiter[5] - self.config.timeout_ns)
+        if waiter[0] in self.proposals.never_proposed and waiter[2] not in (0, op.V2_REQUEST):
+            error = errors.DEADLINE_PASSED()  # etcd gives up before it waits for an answer
         if call is None and answer is not None:
             answer(call, error)
         else:

@@ -44,6 +44,9 @@ class Proposals:
         self.request_bytes_max = request_bytes_max
         self.timeout_ns = timeout_ns
         self.queued: list[Entry] = []
+        self.never_proposed: set[int] = set()
+        """Request ids of those that were `overdue` last, for whom no leader was found all the time.
+        """
         self.held = False
         """The backend does not keep up: nothing is proposed until it does."""
         self.waiting: dict[int, Waiter] = {}
@@ -143,9 +146,12 @@ class Proposals:
             late.append(waiter)
         for waiter in late:
             del self.waiting[waiter[0]]
+        self.never_proposed.clear()
         if late and self.queued:  # without a leader: what nobody waits for is not proposed later
             waiting = self.waiting
-            self.queued = [e for e in self.queued if self._waiter_of(e) in waiting]
+            queued = [(entry, self._waiter_of(entry)) for entry in self.queued]
+            self.queued = [entry for entry, one in queued if one in waiting]
+            self.never_proposed.update(one for _, one in queued if one not in waiting)
         self.failed_total += len(late)
         return late
 
