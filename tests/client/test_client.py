@@ -9,6 +9,7 @@ import pytest
 from corum.client import requests
 from corum.client._sync.client import Client
 from corum.client.errors import (
+    Canceled,
     Compacted,
     DeadlineExceeded,
     InvalidArgument,
@@ -272,3 +273,43 @@ def test_auth_with_token_renewal(client: Client, endpoint: str) -> None:
                 root.auth.delete_user(name)
             for name in ("reader", "root"):
                 root.auth.delete_role(name)
+
+
+def test_watch_without_server() -> None:
+    """A block that needs a watch is not entered without one; the client's timeout holds for it."""
+    with (
+        Client("127.0.0.1:1", timeout_s=0.3) as client,
+        pytest.raises(DeadlineExceeded),
+        client.watch("k"),
+    ):
+        pytest.fail("entered")
+
+
+def test_closing_the_client_ends_its_watches_and_renewals(endpoint: str) -> None:
+    """Readers in other threads come back, with the word that it was closed."""
+    client = Client(endpoint)
+    client.lease(30).keep_alive()
+    ended: list[str] = []
+    watch = client.watch("c").__enter__()
+
+    def read() -> None:
+        try:
+            next(watch)
+        except Canceled as error:
+            ended.append(error.text)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    client.close()
+    reader.join(20)
+    assert ended == ["the client was closed"]
+
+
+def test_users_of_a_scan_may_limit_it(client: Client) -> None:
+    """The limit counts over all pages; other orders than the keys' are refused."""
+    for n in range(10):
+        client.put(f"s{n}", "x")
+    assert len(list(client.scan("s", prefix=True, page=3, limit=7))) == 7
+    assert [p.value for p in client.scan("s", prefix=True, keys_only=True, limit=1)] == [b""]
+    with pytest.raises(ValueError, match="upwards"):
+        next(iter(client.scan("s", prefix=True, order="descend")))
