@@ -60,7 +60,7 @@ sim: build ## the simulator over many seeds; SEEDS=1-1000
 	@$(BIN)/python -m corum.sim --seeds $(or $(SEEDS),1-200)
 
 compat: build $(if $(shell command -v go),.build/.go) ## the long differential and process tests
-	@$(BIN)/python -m pytest tests/compat tests/process tests/process_cluster tests/acceptance --long
+	@$(BIN)/python -m pytest tests/compat tests/process tests/process_cluster tests/recipes tests/acceptance tests/neighbours --long
 
 wheel: .venv/.deps ## one wheel that installs where there is no Rust
 	@$(BIN)/maturin build --release -q --out dist && ls dist

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any, Final
+from urllib.parse import quote, unquote
 
 from corum import errors, process_metrics
 from corum._transport import Transport
@@ -21,6 +22,7 @@ from corum.api.http_rules import (
     clean_path,
     cors_headers,
     host_refusal,
+    moved,
     not_found,
     text_answer,
 )
@@ -81,7 +83,7 @@ class Front:
         self._emulated = emulated
         self._streams: dict[int, _Call] = {}
         self._rules = rules
-        self._cors = canonical(cors_headers(rules.cors, None))
+        self.cors = canonical(cors_headers(rules.cors, None))
         self._access = Access(node, self)
         self._security = Security(node, self, self._access)
         self.keys = Keys(node, self, transport, self._access)
@@ -140,10 +142,11 @@ class Front:
         body: bytes,
         peer: Any,
     ) -> None:
-        cleaned = clean_path(path)
-        if cleaned != path:
-            where = f"{cleaned}?{query}" if query else cleaned
-            self.answer(call, Answer(301, (("location", where),), b""))
+        decoded = unquote(path, errors="replace") if "%" in path else path
+        cleaned = clean_path(decoded)
+        if cleaned != decoded:
+            where = quote(cleaned, safe="/$&+,:;=@")
+            self.answer(call, moved(verb, f"{where}?{query}" if query else where))
         elif path == KEYS or path.startswith(KEYS + "/"):
             self.keys.request(call, verb, path, query, headers, body, peer)
         elif path.startswith(SECURITY + "/"):
@@ -173,7 +176,7 @@ class Front:
         self, call: int, status: int, headers: list[tuple[str, str]], body: bytes
     ) -> None:
         """The same for one whose headers are spelled as Go does it already; the list is kept."""
-        headers += self._cors
+        headers += self.cors
         self._transport.http_reply(call, status, headers, body)
 
     def _status(self, call: int, verb: str, path: str, query: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import Final
 
 from corum.values import value
@@ -41,6 +42,15 @@ def not_found() -> Answer:
 def wrong_verb(*allowed: str) -> Answer:
     """405; `allowed` are the verbs that would have been right."""
     return text_answer(405, "Method Not Allowed", ("allow", ",".join(allowed)))
+
+
+def moved(verb: str, where: str) -> Answer:
+    """301, with the page for people that Go's `http.Redirect` adds to a GET."""
+    if verb not in ("GET", "HEAD"):
+        return Answer(301, (("location", where),), b"")
+    headers = (("location", where), ("content-type", "text/html; charset=utf-8"))
+    page = f'<a href="{escape(where)}">Moved Permanently</a>.\n\n' if verb == "GET" else ""
+    return Answer(301, headers, page.encode())
 
 
 def clean_path(path: str) -> str:

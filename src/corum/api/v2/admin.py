@@ -48,6 +48,8 @@ class Admin:
             self._members(call, verb, path[len(MEMBERS) :].strip("/"), headers, body)
         elif path.startswith("/v2/stats/"):
             self._stats(call, verb, path.removeprefix("/v2/stats/"))
+        elif path == "/v2/machines" and verb not in ("GET", "HEAD"):
+            self._front.answer(call, wrong_verb("GET", "HEAD"))
         elif path == "/v2/machines":
             urls = sorted(url for member in self._node.members for url in member.client_urls)
             self._reply(call, 200, ", ".join(urls), TEXT)
@@ -201,7 +203,7 @@ class Admin:
 
     def _stats(self, call: int, verb: str, name: str) -> None:
         if verb not in ("GET", "HEAD"):
-            self._front.answer(call, wrong_verb("HEAD", "GET"))
+            self._front.answer(call, wrong_verb("GET"))
         elif name == "self":
             self._plain(call, 200, _dumps(self._self()))
         elif name == "store":

@@ -123,8 +123,7 @@ def _flag(form: Form, name: str) -> bool:
 
 
 def _optional_flag(form: Form, name: str) -> bool | None:
-    text = form.get(name, "")
-    return _as_bool(text, name) if text else None
+    return _as_bool(form[name], name) if name in form else None
 
 
 def _as_bool(text: str, shown: str) -> bool:

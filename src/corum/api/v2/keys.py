@@ -31,6 +31,10 @@ class Answers(Protocol):
     """Where whole answers go."""
 
     def answer(self, call: int, answer: Answer) -> None: ...
+
+    cors: list[tuple[str, str]]
+    """Headers of every answer, for those that are streamed."""
+
     def answer_canonical(
         self, call: int, status: int, headers: list[tuple[str, str]], body: bytes
     ) -> None: ...
@@ -167,7 +171,8 @@ class Keys:
         )
         self._waiters[waiter] = call
         self._calls[call] = waiter
-        self._streams.http_start(call, 200, canonical(self._headers(waiter.start_index)))
+        headers = canonical(self._headers(waiter.start_index)) + self._front.cors
+        self._streams.http_start(call, 200, headers)
         self.tell()
 
     def tell(self) -> None:
