@@ -111,6 +111,34 @@ def test_members_of_different_clusters_do_not_mix(cluster: Cluster, our_program:
         assert not server.healthy()
 
 
+def test_a_proxy_stays_one(cluster: Cluster, our_program: Program) -> None:
+    """Its directory says what it is and whom it forwards to; flags, and services that are gone by
+    now, do not matter. A directory of both kinds is refused."""
+    one = cluster.add(our_program, "a")
+    cluster.start(["a"])
+    assert put_v2(one, "/v2/keys/key", "value=1")[0] == 201
+    proxy = alone(cluster, our_program, "p", "--proxy=on", f"--initial-cluster=a={one.peer_url}")
+    kept = proxy.data_dir / "proxy" / "cluster"
+    until(lambda: kept.exists() and forwards(proxy))
+    proxy.stop()
+    proxy.flags = ["--initial-cluster=", "--discovery=http://127.0.0.1:1/gone"]
+    proxy.spawn()
+    until(lambda: forwards(proxy))
+    proxy.stop()
+    (proxy.data_dir / "member").mkdir()
+    proxy.spawn()
+    assert proxy.wait() == 1
+    assert said(proxy) == ["invalid datadir; both member and proxy directories exist"]
+    del cluster.members["p"]
+
+
+def forwards(proxy: Server) -> bool:
+    try:
+        return proxy.http("GET", "/v2/keys/key")[0] == 200
+    except OSError:
+        return False
+
+
 # ---- discovery
 
 

@@ -30,6 +30,7 @@ from corum.server.auto_compaction import ByRevision, Periodic, Policy
 from corum.server.node import NodeConfig
 from corum.values import NS_PER_MS, NS_PER_S
 from corum.wal import DataDir
+from corum.wal.datadir import Contents
 
 _log = logs.get()
 PANICKED: Final = 2
@@ -155,12 +156,17 @@ class Daemon:
         """Until a signal, a failure or removal; the exit code (a signal ends the process
         itself)."""
         settings = settings_of(self.config)
-        if self.config.proxy != "off":
-            try:
+        try:
+            was = DataDir(Path(settings.data_dir or "")).contents()
+            if was is Contents.BOTH:
+                raise BootstrapError("invalid datadir; both member and proxy directories exist")
+            if was is Contents.PROXY:  # whatever the flags say now
+                return self._be_proxy(self.config.initial_cluster)
+            if self.config.proxy != "off" and was is not Contents.MEMBER:
                 return self._be_proxy(self._cluster_behind())
-            except tls.TlsError as error:
-                _log.fatal("failed to start etcd", error=str(error))
-                return 1
+        except (tls.TlsError, BootstrapError, OSError) as error:
+            _log.fatal("failed to start etcd", error=str(error))
+            return 1
         self._announce(settings)
         try:
             from corum.member.runtime import Runtime

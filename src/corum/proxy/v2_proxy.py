@@ -121,7 +121,7 @@ class ProxyRuntime:
         if clients and clients != self._endpoints:
             self._endpoints = clients
             self._say("info", "endpoints found", endpoints=clients)
-        if peers and peers != self._peer_urls:
+        if peers and (peers != self._peer_urls or not self._kept.exists()):
             self._peer_urls = peers
             self._keep()
 
