@@ -66,7 +66,7 @@ def test_clients_that_demand_a_leader_are_told_that_there_is_none(
     """Their streams end three election timeouts after the leader was lost, their calls at once;
     others' go on, and writes time out."""
     for name in ("a", "b", "c"):
-        cluster.add(our_program, name, "--heartbeat-interval=20", "--election-timeout=200")
+        cluster.add(our_program, name)
     cluster.start(["a", "b", "c"])
     leader = cluster.leader()
     one, other = (m for m in cluster.members.values() if m is not leader)
@@ -82,8 +82,8 @@ def test_clients_that_demand_a_leader_are_told_that_there_is_none(
         lost = time.monotonic()
         leader.kill()
         other.kill()
-        until(lambda: len(streams.ends) == 2)
-        assert time.monotonic() - lost >= 0.6
+        until(lambda: len(streams.ends) == 2, 30)
+        assert time.monotonic() - lost >= 3
         assert streams.ends == {"watch": NO_LEADER, "alive": NO_LEADER}
         for path, request in (
             ("/etcdserverpb.KV/Put", put("a", "b")),

@@ -17,14 +17,14 @@ def test_a_leader_whose_loop_stood_still_says_that_its_heartbeats_were_late() ->
     member = Lone()
     member.turn(100)
     member.turn(150)
-    assert member.node.late_heartbeats_total == 0
+    assert member.node.slowness.late_heartbeats_total == 0
     member.turn(500)
-    assert member.node.late_heartbeats_total == 1
+    assert member.node.slowness.late_heartbeats_total == 1
     assert any("failed to send out heartbeat on time" in line for line in member.lines)
     follower = Lone(elect=False)
     follower.turn(100)
     follower.turn(500)
-    assert follower.node.late_heartbeats_total == 0
+    assert follower.node.slowness.late_heartbeats_total == 0
 
 
 def test_a_batch_that_takes_long_to_apply_is_counted() -> None:
@@ -38,10 +38,10 @@ def test_a_batch_that_takes_long_to_apply_is_counted() -> None:
 
     applier.operations[op.PUT] = slow
     member.propose(op.PUT, rpc.PutRequest(key=b"k"))
-    assert member.node.slow_applies_total == 0
+    assert member.node.slowness.slow_applies_total == 0
     took_ms = 101
     member.propose(op.PUT, rpc.PutRequest(key=b"k"))
-    assert member.node.slow_applies_total == 1
+    assert member.node.slowness.slow_applies_total == 1
     assert "apply request took too long" in member.lines
 
 

@@ -54,8 +54,8 @@ def _server(metrics: Metrics, node: Node, emulated: Emulated) -> None:
     server.proposals_failed_total.source = lambda: node.proposals.failed_total
     server.slow_read_indexes_total.source = lambda: node.reads.slow_total
     server.read_indexes_failed_total.source = lambda: node.reads.failed_total
-    server.heartbeat_send_failures_total.source = lambda: node.late_heartbeats_total
-    server.slow_apply_total.source = lambda: node.slow_applies_total
+    server.heartbeat_send_failures_total.source = lambda: node.slowness.late_heartbeats_total
+    server.slow_apply_total.source = lambda: node.slowness.slow_applies_total
     server.quota_backend_bytes.source = lambda: node.space.quota_bytes
     server.lease_expired_total.source = lambda: node.leases.expired_total
     server.id.labels(f"{node.members.local:x}").set(1)

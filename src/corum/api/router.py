@@ -54,7 +54,7 @@ class Router:
         self._unary: list[Any] = [_unimplemented(path) for path, _ in METHODS]
         self._streams: list[Any] = [(one, None, None, None) for one in self._unary]
         self._open: dict[int, tuple[int, Any]] = {}
-        node.leaderless = self.no_leader
+        node.slowness.leaderless = self.no_leader
         for service in services:
             self._register(service)
         self.metrics = Metrics()

@@ -5,8 +5,8 @@ Three checks, as in etcd: a member that starts compares itself with the others b
 as of now; and, every `--compact-hash-check-time`, as of the newest compactions, whose hashes all
 members keep: these are exact even while keys are written.
 
-While an alarm of this kind is active, writes are refused on every member (`space.Alarms`); reads are
-not, as measured with etcd 3.5.1 and 3.7.3.
+While an alarm of this kind is active, writes are refused on every member (`space.Alarms`); reads
+are not, as measured with etcd 3.5.1 and 3.7.3.
 The comparisons are pure functions; `Corruption` asks, waits and raises.
 """
 

@@ -56,6 +56,7 @@ from corum.server.publish import Versions
 from corum.server.ranges import Ranges
 from corum.server.reads import Reads
 from corum.server.reconfiguration import Reconfiguration
+from corum.server.slowness import Slowness
 from corum.server.snapshotting import SnapshotKeeper, Snapshotting
 from corum.server.space import CORRUPT, NOSPACE, PUT_COST, Alarms, Space
 from corum.server.v2 import V2
@@ -63,12 +64,8 @@ from corum.server.v2 import decode as decode_v2
 from corum.values import NS_PER_MS, LeaseId, value
 
 COMPACTION_SLICE_ROWS: Final = 500
-SLOW_APPLY_NS: Final = 100 * NS_PER_MS
-"""A batch that takes longer to apply is worth a line (etcd: an entry)."""
 BACKLOG_BATCHES: Final = 4
 """Batches that may gather while one is written; beyond, proposals wait for the disk."""
-LEADERLESS_ELECTIONS: Final = 3
-"""Election timeouts without a leader after which streams that demand one end (as in etcd)."""
 HAS_LEADER: Final = 2
 """Where `meta` holds the `hasleader` metadata."""
 REMOVE_NODE: Final = 1
@@ -241,17 +238,12 @@ class Node:
         self.soft = SoftState(0, Role.FOLLOWER)
         self.leader_changes_total = 0
         self.leader_since_ns = 0
-        self._leaderless_at_ns = 0
-        """When there will have been no leader for long; 0 while there is one, or it is told."""
-        self.leaderless: Callable[[], None] = lambda: None
-        """Told then."""
         self.compacted_rows_total = 0
-        self.late_heartbeats_total = 0
-        self.slow_applies_total = 0
         self.replaying = True
         """True until everything that was committed before this start is applied."""
         ports.log.full = self.log_full
-        ports.log.slow = self._sync_was_slow
+        self.slowness = Slowness(config.tick_ns, config.election_ms * NS_PER_MS, ports.transition)
+        ports.log.slow = self.slowness.sync
         self.driver = Driver(raft, storage, ports.log, self, members.local)
         self.reconfiguration = Reconfiguration(self)
         self.installation = Installation(self)
@@ -435,9 +427,8 @@ class Node:
         return max(0, -(-(until - now_ns) // NS_PER_MS))
 
     def _tick(self, now_ns: int) -> None:
-        late_ns = now_ns - self._next_tick_ns
-        if late_ns > self.config.tick_ns and self.is_leader:
-            self._heartbeat_was_late(late_ns)
+        if self.is_leader:
+            self.slowness.heartbeat(now_ns - self._next_tick_ns)
         self._next_tick_ns = max(self._next_tick_ns + self.config.tick_ns, now_ns)
         self.raft.tick()
         self.ports.log.retry(now_ns)
@@ -453,9 +444,7 @@ class Node:
         self.v2.tick(now_ns)
         self.auth.tick(now_ns)
         self.corruption.tick(now_ns)
-        if 0 < self._leaderless_at_ns <= now_ns:
-            self._leaderless_at_ns = 0
-            self.leaderless()
+        self.slowness.tick(now_ns)
         if self.auto_compaction is not None:
             self._compact_automatically(self.auto_compaction, now_ns)
         self._say(self.watch.tick(now_ns))
@@ -555,8 +544,7 @@ class Node:
         self.applier.end_batch()
         took_ns = self.ports.unix_time_ns() - start_ns
         self.applier.measured(len(entries), took_ns)
-        if took_ns > SLOW_APPLY_NS:
-            self._apply_was_slow(len(entries), took_ns)
+        self.slowness.applied(len(entries), took_ns)
         last = entries[-1]
         self.applied_index = last.index
         self.applied_term = last.term
@@ -591,11 +579,7 @@ class Node:
             self.leader_changes_total += 1
             self.leader_since_unix_ns = self.ports.unix_time_ns()
             self.leader_since_ns = self.now_ns
-        if state.leader:
-            self._leaderless_at_ns = 0
-        elif self.soft.leader:
-            patience_ns = LEADERLESS_ELECTIONS * self.config.election_ms * NS_PER_MS
-            self._leaderless_at_ns = self.now_ns + patience_ns
+        self.slowness.leader_changed(self.soft.leader, state.leader, self.now_ns)
         self.soft = state
         self.headers.set_term(self.raft.raft.term)
         if self.is_leader and not was_leader:
@@ -762,29 +746,6 @@ class Node:
         else:
             self._raise_no_space()
 
-    # ---- what takes too long: a line for operators, and a count
-
-    def _heartbeat_was_late(self, late_ns: int) -> None:
-        self.late_heartbeats_total += 1
-        interval = _ms(self.config.tick_ns)
-        self.ports.transition(
-            "warn",
-            "leader failed to send out heartbeat on time; took too long, "
-            "leader is overloaded likely from slow disk",
-            **{"heartbeat-interval": interval, "expected-duration": _ms(2 * self.config.tick_ns)},
-            **{"exceeded-duration": _ms(late_ns - self.config.tick_ns)},
-        )
-
-    def _apply_was_slow(self, entries: int, took_ns: int) -> None:
-        self.slow_applies_total += 1
-        fields = {"took": _ms(took_ns), "expected-duration": _ms(SLOW_APPLY_NS)}
-        text = "apply request took too long"
-        self.ports.transition("warn", text, **fields, entries=entries)
-
-    def _sync_was_slow(self, took_ns: int) -> None:
-        fields = {"took": _ms(took_ns), "expected-duration": "1s"}
-        self.ports.transition("warn", "slow fdatasync", **fields)
-
     def log_full(self, error: str | None) -> None:
         """The log's disk is full, or (None) is not any more."""
         self.disk_full = error is not None
@@ -814,10 +775,6 @@ class _Waiting:
 
 def _nobody_waits(call: Any, result: Any) -> None:
     """The answer of a proposal of our own."""
-
-
-def _ms(ns: int) -> str:
-    return f"{ns / NS_PER_MS:g}ms"
 
 
 def min_ttl_s(config: NodeConfig) -> int:

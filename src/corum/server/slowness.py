@@ -1,0 +1,76 @@
+"""What takes too long: a line for operators and a count, or the end of streams without a leader.
+
+Thresholds are etcd's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from corum.values import NS_PER_MS
+
+APPLY_NS: Final = 100 * NS_PER_MS
+"""For a batch of entries (etcd: for one)."""
+LEADERLESS_ELECTIONS: Final = 3
+"""Election timeouts without a leader after which clients that demand one are told."""
+
+
+class Slowness:
+    """Told by whoever measured; says and counts."""
+
+    def __init__(self, tick_ns: int, election_ns: int, say: Callable[..., None]) -> None:
+        self._tick_ns = tick_ns
+        self._patience_ns = LEADERLESS_ELECTIONS * election_ns
+        self._say = say
+        self._leaderless_at_ns = 0
+        """When there will have been no leader for long; 0 while there is one, or it is told."""
+        self.leaderless: Callable[[], None] = lambda: None
+        """Told then."""
+        self.late_heartbeats_total = 0
+        self.slow_applies_total = 0
+
+    def leader_changed(self, before: int, after: int, now_ns: int) -> None:
+        """From one leader (0: none) to another."""
+        if after:
+            self._leaderless_at_ns = 0
+        elif before:
+            self._leaderless_at_ns = now_ns + self._patience_ns
+
+    def tick(self, now_ns: int) -> None:
+        """Time passed."""
+        if 0 < self._leaderless_at_ns <= now_ns:
+            self._leaderless_at_ns = 0
+            self.leaderless()
+
+    def heartbeat(self, late_ns: int) -> None:
+        """A leader's heartbeat left so long after its time; one interval is granted."""
+        if late_ns <= self._tick_ns:
+            return
+        self.late_heartbeats_total += 1
+        fields: dict[str, Any] = {"heartbeat-interval": _ms(self._tick_ns)}
+        fields["expected-duration"] = _ms(2 * self._tick_ns)
+        fields["exceeded-duration"] = _ms(late_ns - self._tick_ns)
+        self._say(
+            "warn",
+            "leader failed to send out heartbeat on time; took too long, "
+            "leader is overloaded likely from slow disk",
+            **fields,
+        )
+
+    def applied(self, entries: int, took_ns: int) -> None:
+        """So many entries were applied."""
+        if took_ns <= APPLY_NS:
+            return
+        self.slow_applies_total += 1
+        fields = {"took": _ms(took_ns), "expected-duration": _ms(APPLY_NS)}
+        self._say("warn", "apply request took too long", **fields, entries=entries)
+
+    def sync(self, took_ns: int) -> None:
+        """The log was synced, slowly: who calls has looked."""
+        fields = {"took": _ms(took_ns), "expected-duration": "1s"}
+        self._say("warn", "slow fdatasync", **fields)
+
+
+def _ms(ns: int) -> str:
+    return f"{ns / NS_PER_MS:g}ms"
