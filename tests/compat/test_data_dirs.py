@@ -177,6 +177,26 @@ def test_a_directory_of_ours_is_handed_back(
     content.check()
 
 
+def test_the_newer_of_two_backends_counts(
+    cluster: Cluster, our_program: Program, newest: Program, long: bool
+) -> None:
+    """A Go etcd that was started on our directory after all, and could since the log was whole, has
+    gone on; so do we from where it stopped."""
+    if not long:
+        pytest.skip("with --long")
+    start(cluster, our_program, 1)
+    (member,) = cluster.members.values()
+    assert put(member, "key", "ours")
+    change_hands(cluster, newest, signal.SIGTERM)
+    assert get(member, "key") == "ours"
+    assert put(member, "key", "theirs")
+    change_hands(cluster, our_program, signal.SIGTERM)
+    assert get(member, "key") == "theirs"
+    revision = same_hash(cluster)
+    change_hands(cluster, our_program, signal.SIGKILL)
+    assert same_hash(cluster) == revision
+
+
 def test_a_directory_in_use_is_not_taken_over(
     cluster: Cluster, our_program: Program, go_program: Program
 ) -> None:

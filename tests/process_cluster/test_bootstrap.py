@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from oracle.certificates import Authority
 from oracle.clusters import Cluster, call, until
 from oracle.moving import get, id_of, members, put
 from oracle.servers import Program, Server, free_port
@@ -274,3 +275,34 @@ def test_v3_discovery(cluster: Cluster, our_program: Program, host: Server) -> N
     registered = {f"{int(id_of(m)):x}": f"{m.name}={m.peer_url}" for m in (first, second)}
     for identity, value in registered.items():
         assert get(host, f"/_etcd/registry/{TOKEN}/members/{identity}") == value
+
+
+def test_v3_discovery_proves_itself(cluster: Cluster, our_program: Program, tmp_path: Path) -> None:
+    """By certificates, to a service that asks for them and for a password."""
+    authority = Authority(tmp_path, "ca")
+    cert, key = authority.issue("both", "member", "localhost")
+    https = f"https://127.0.0.1:{free_port()}"
+    host = Server(our_program, tmp_path / "host")
+    host.flags = [
+        f"--listen-client-urls={host.client_url},{https}", f"--cert-file={cert}",
+        f"--key-file={key}", f"--trusted-ca-file={authority.file}", "--client-cert-auth",
+    ]  # fmt: skip
+    flags = [
+        "--initial-cluster=", f"--discovery-token={TOKEN}", f"--discovery-endpoints={https}",
+        "--discovery-insecure-transport=false", f"--discovery-cacert={authority.file}",
+        f"--discovery-cert={cert}", f"--discovery-key={key}", "--discovery-user=root:secret",
+    ]  # fmt: skip
+    try:
+        host.start()
+        assert put(host, f"/_etcd/registry/{TOKEN}/_config/size", "1")
+        for path, request in (
+            ("auth/user/add", {"name": "root", "password": "secret"}),
+            ("auth/user/grant", {"user": "root", "role": "root"}),
+            ("auth/enable", {}),
+        ):
+            assert call(host, path, request)
+        member = alone(cluster, our_program, "a", *flags)
+        member.wait_ready()
+        assert names(member) == ["a"]
+    finally:
+        host.kill()
