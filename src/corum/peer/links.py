@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from corum.peer.codec import AppWriter, MessageWriter, encode
 from corum.peer.rules import Headers, Identity
 from corum.peer.stream import APP, MESSAGE, InStream, OutStream, Wire
+from corum.peer.succession import NOBODY_LISTENS
 from corum.raft import Message, MessageType
 from corum.server.peering import LinkStatistics
 from corum.values import NS_PER_MS
@@ -57,6 +58,7 @@ class Hub(Protocol):
     def unreachable(self, member: int) -> None: ...
     def snapshot_ended(self, member: int, ok: bool) -> None: ...
     def active(self, member: int, is_active: bool, why: str) -> None: ...
+    def gone(self, member: int) -> None: ...
     def we_were_removed(self) -> None: ...
     def said(self, member: int, text: str) -> None: ...
 
@@ -184,6 +186,12 @@ class Peer:
     def lost(self, stream: InStream, why: str) -> None:
         """A stream of theirs ended."""
         self.deactivate(f"lost the TCP streaming connection: {why}")
+
+    def not_dialled(self, why: str) -> None:
+        """A stream of theirs could not be opened."""
+        lost = not any(stream.attached for stream in self.incoming)
+        if lost and NOBODY_LISTENS in why and len(self.peer_urls) == 1:
+            self._hub.gone(self.id)
 
     def refused(self, status: int, text: str) -> None:
         """They did not open a stream to us."""

@@ -115,6 +115,7 @@ class Dialler(Protocol):
     def received(self, messages: list[Message]) -> None: ...
     def opened(self, stream: InStream) -> None: ...
     def lost(self, stream: InStream, why: str) -> None: ...
+    def not_dialled(self, why: str) -> None: ...
     def refused(self, status: int, text: str) -> None: ...
 
 
@@ -178,6 +179,8 @@ class InStream:
         if self.attached:
             self.attached = False
             self._peer.lost(self, text or "EOF")
+        elif code:
+            self._peer.not_dialled(text)
         self._dial_ns = max(self._dial_ns, now_ns + REDIAL_NS)
 
     def close(self) -> None:

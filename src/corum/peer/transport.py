@@ -19,6 +19,7 @@ from corum.peer.prober import Prober
 from corum.peer.rules import Headers, Identity
 from corum.peer.snapshots import Incoming, Outgoing
 from corum.peer.stream import APP, MESSAGE, OutStream
+from corum.peer.succession import Succession
 from corum.peer.version_poll import VersionPoll
 from corum.raft import Message, MessageType
 from corum.server.node import Node
@@ -69,6 +70,7 @@ class Peers:
         self.incoming = Incoming(self, database)
         self.outgoing = Outgoing(self)
         self.versions = VersionPoll(self)
+        self._succession = Succession(node)
         self._prober = Prober(self)
         self._kinds: dict[int, Callable[[tuple[Any, ...]], None]] = {
             events.HTTP: self.http,
@@ -214,6 +216,10 @@ class Peers:
             text = "peer became inactive (message send to peer failed)"
             self._say("warn", text, error=why, **fields)
 
+    def gone(self, member: int) -> None:
+        """Nobody listens where a member was."""
+        self._succession.gone(member, self.now_ns)
+
     def we_were_removed(self) -> None:
         """Another member says so: stop."""
         if not self._removed:
@@ -247,6 +253,7 @@ class Peers:
             peer.tick(now_ns)
         for peer in self._remotes.values():
             peer.tick(now_ns)
+        self._succession.tick(now_ns)
         self.versions.tick(now_ns)
         self._prober.tick(now_ns)
 
