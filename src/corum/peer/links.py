@@ -108,6 +108,8 @@ class Peer:
         self._posts: deque[Message] = deque()
         self.active_since_ns = 0
         """0: not reachable."""
+        self.changed_ns = 0
+        """When something between us failed last, or they came anew."""
         self.statistics = LinkStatistics()
 
     # ---- addresses
@@ -207,6 +209,7 @@ class Peer:
 
     def deactivate(self, why: str) -> None:
         """Something failed."""
+        self.changed_ns = self._hub.now_ns
         if self.active_since_ns:
             self.active_since_ns = 0
             self.statistics.losses += 1
@@ -216,6 +219,7 @@ class Peer:
         """They opened a stream to hear from us."""
         stream = self.app if kind == APP else self.message
         stream.attach(call, self._hub.now_ns)
+        self.changed_ns = self._hub.now_ns
         self._activate()
 
     def detached(self, stream: OutStream) -> None:

@@ -20,6 +20,7 @@ from corum.peer.codec import U64, CodecError, decode, encode, frame
 from corum.peer.rules import Headers
 from corum.raft import Message, MessageType, RaftError, Snapshot
 from corum.server.reconfiguration import conf_state_json
+from corum.values import NS_PER_S
 
 if TYPE_CHECKING:
     from corum.peer.links import Peer
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 ENVELOPE_MAX: Final = 512 * 1024 * 1024
 PIECE_BYTES: Final = 1 << 20
+STALLED_NS: Final = 20 * NS_PER_S
+"""A transfer that does not move for so long is given up, if the member has been lost or has come
+anew meanwhile: a machine that lost power does not close its connections."""
 SENT_MAX: Final = 16
 """Snapshots under way from one member."""
 RECEIVED_MAX: Final = 2
@@ -92,6 +96,13 @@ class Outgoing:
             self._peers.unreachable(transfer.peer.id)
         self._peers.snapshot_ended(transfer.peer.id, ok)
 
+    def tick(self, now_ns: int) -> None:
+        """Give up transfers to members that are gone."""
+        for transfer in list(self._transfers.values()):
+            changed = transfer.peer.changed_ns > transfer.started_ns
+            if changed and now_ns - transfer.moved_ns > STALLED_NS:
+                transfer.give_up("the member was lost")
+
     def writable(self, call: int) -> bool:
         """There is room for more; False when it is no transfer."""
         transfer = self._transfers.get(call)
@@ -126,6 +137,7 @@ class Transfer:
         self._sent = False
         self._over = False
         self._status = 0
+        self.started_ns = self.moved_ns = peers.node.now_ns
         headers = peers.identity.headers(peers.peer_urls)
         headers.append(("Content-Type", "application/octet-stream"))
         self.call = peer.channel.http_request("POST", "/raft/snapshot", headers, None)
@@ -134,6 +146,7 @@ class Transfer:
     def work(self) -> None:
         """Have the next piece made, unless the reader is slow."""
         if not (self._working or self.blocked or self._sent or self._over):
+            self.moved_ns = self._peers.node.now_ns
             self._working = True
             self._peers.node.ports.jobs.start(self._produce, self._produced)
 
@@ -162,9 +175,7 @@ class Transfer:
         if self._over:
             self._view.close()
         elif isinstance(result, BaseException):
-            self._peers.calls.pop(self.call, None)
-            self._peers.wire.http_abort(self.call)
-            self._finish(False, repr(result))
+            self.give_up(repr(result))
         else:
             data, last = result
             self.blocked = self._peers.wire.http_send(self.call, data) if data else False
@@ -173,6 +184,12 @@ class Transfer:
                 self._peers.wire.http_finish(self.call)
             else:
                 self.work()
+
+    def give_up(self, why: str) -> None:
+        """Break it off."""
+        self._peers.calls.pop(self.call, None)
+        self._peers.wire.http_abort(self.call)
+        self._finish(False, why)
 
     def head(self, status: int, headers: Headers, now_ns: int) -> None:
         """They answer."""

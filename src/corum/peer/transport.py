@@ -254,6 +254,7 @@ class Peers:
         for peer in self._remotes.values():
             peer.tick(now_ns)
         self._succession.tick(now_ns)
+        self.outgoing.tick(now_ns)
         self.versions.tick(now_ns)
         self._prober.tick(now_ns)
 

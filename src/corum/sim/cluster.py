@@ -164,16 +164,24 @@ class Balancer:
             at = self._at = world.dice.choice(cluster.members or cluster.machines)
         return at
 
-    def elsewhere(self) -> None:
-        """The last answer was none: try another one."""
-        self._at = None
+    def _moving_on(self, on_end: OnEnd) -> OnEnd:
+        """After a failure another machine is tried."""
+
+        def ended(code: int, text: str) -> None:
+            if code:
+                self._at = None
+            on_end(code, text)
+
+        return ended
 
     def unary(self, method: int, message: bytes, on_message: OnMessage, on_end: OnEnd) -> Call:
         """See `calls.Network`."""
-        return self._choose().network.unary(method, message, on_message, on_end)
+        ended = self._moving_on(on_end)
+        return self._choose().network.unary(method, message, on_message, ended)
 
     def stream(
         self, method: int, on_message: OnMessage, on_end: OnEnd, read_ns: int = NETWORK_NS
     ) -> Call:
         """See `calls.Network`."""
-        return self._choose().network.stream(method, on_message, on_end, read_ns)
+        ended = self._moving_on(on_end)
+        return self._choose().network.stream(method, on_message, ended, read_ns)

@@ -154,9 +154,9 @@ class ClusterSimulation:
         if not self.world.run_until(self._is_converged, CONVERGED_NS):
             raise Violation(f"no agreement: {self._about()}")
         machines = self._listed()
-        first = _content(machines[0])
+        first = content_of(machines[0])
         for other in machines[1:]:
-            found = _content(other)
+            found = content_of(other)
             for name in [each for each in found if each in first]:
                 rows = found[name]
                 if rows != first[name]:
@@ -234,7 +234,7 @@ class ClusterSimulation:
         return found[0]
 
 
-def _content(machine: Machine) -> dict[str, list[tuple[bytes, bytes]]]:
+def content_of(machine: Machine) -> dict[str, list[tuple[bytes, bytes]]]:
     """Everything replicated that a member holds; keys still to be compacted are left out."""
     backend = machine.node.backend
     skipped = schema.KEY if machine.node.store.compaction is not None else ""

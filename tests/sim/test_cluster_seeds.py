@@ -1,0 +1,72 @@
+"""Whole runs of several members: some seeds, more with --long, and those that failed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from corum.sim.__main__ import run
+from corum.sim.cluster_simulation import ClusterSimulation
+
+SEEDS, LONG_SEEDS = 4, 300
+REACHING = (12, 14, 16)
+_FAILED_ONCE = Path(__file__).with_name("seeds.txt").read_text().splitlines()
+_NAMED = [words[0] for line in _FAILED_ONCE if (words := line.split("#")[0].split())]
+FAILED_ONCE = [tuple(int(n) for n in one.split("/")) for one in _NAMED if "/" in one]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1001, 1001 + SEEDS))
+def test_whatever_fails_nothing_is_lost_and_all_come_together_again(seed: int) -> None:
+    """Links, machines, disks and clocks fail, members come and go; then calm, and the judges."""
+    ClusterSimulation(seed, members=1 + seed % 5 if seed % 2 else 3).run()
+
+
+@pytest.mark.slow
+def test_what_failed_once_stays_repaired(long: bool) -> None:
+    for members, seed in FAILED_ONCE if long else FAILED_ONCE[1:4]:
+        assert run(seed, members, False, 20)[2] == "", f"{members}/{seed}"
+
+
+@pytest.mark.slow
+def test_many_seeds(long: bool) -> None:
+    if not long:
+        pytest.skip("takes minutes (--long)")
+    for seed in range(2_000, 2_000 + LONG_SEEDS):
+        assert run(seed, 3, False, 20)[2] == "", f"seed {seed}"
+
+
+@pytest.mark.slow
+def test_the_same_seed_is_exactly_the_same_run() -> None:
+    first = ClusterSimulation(1003, operations=10)
+    first.run()
+    again = ClusterSimulation(1003, operations=10)
+    again.run()
+    assert again.world.trace_hash == first.world.trace_hash
+
+
+@pytest.mark.slow
+def test_the_runs_reach_what_they_are_for() -> None:
+    """Partitions, crashes of both kinds, standstills, snapshots between members, changes."""
+    lines: list[str] = []
+    compared = 0
+    for seed in REACHING:
+        simulation = ClusterSimulation(seed, operations=15, say=lines.append)
+        simulation.run()
+        compared += simulation.compared
+    story = "\n".join(lines)
+    for event in (
+        "partition:",
+        "power failure",
+        "process died",
+        "paused for",
+        "became leader",
+        "database: installed",
+        "compacted Raft logs",
+        "finished scheduled compaction",
+        "wall clock jumps",
+        "its disk is slow",
+    ):
+        assert event in story, event
+    assert compared, "no hashes were compared"
