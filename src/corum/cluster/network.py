@@ -100,8 +100,11 @@ class Network:
         async def act() -> None:
             for server in self._servers.values():
                 server.close()
-            for task in self._dials:
+            await asyncio.sleep(0)  # what was just accepted gets its half
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
                 task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
             for half in list(self._halves):
                 half.abort()
             await asyncio.sleep(0)  # they hear that they are lost
