@@ -1,5 +1,6 @@
 """Sessions and locks, with threads: who holds, who waits, and who is out."""
 
+import signal
 import threading
 
 import pytest
@@ -162,6 +163,26 @@ def test_waiter_whose_session_ends_is_told(client: Client, name: str) -> None:
     with pytest.raises(SessionExpired):
         closing.result(WAIT_S)
     other.close()
+
+
+def test_interrupted_waiter_leaves_no_place(client: Client, name: str) -> None:
+    """Ctrl-C while waiting: KeyboardInterrupt, and nobody waits for who was interrupted."""
+    with Session(client) as session:
+        mutex = Mutex(session, name)
+        mutex.acquire()
+
+        def interrupt() -> None:
+            until(lambda: len(keys(client, name)) == 2)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+        interrupting = beside(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            mutex.acquire()
+        interrupting.result(WAIT_S)
+        assert len(keys(client, name)) == 1
+        mutex.release()
+        with mutex:
+            pass
 
 
 def test_waiter_in_the_middle_gives_up(client: Client, name: str) -> None:
