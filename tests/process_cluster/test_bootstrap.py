@@ -15,7 +15,7 @@ import pytest
 from oracle.certificates import Authority
 from oracle.clusters import Cluster, call, until
 from oracle.moving import get, id_of, members, put
-from oracle.servers import Program, Server, free_port
+from oracle.servers import Program, Server, free_port, go_newest
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -306,3 +306,29 @@ def test_v3_discovery_proves_itself(cluster: Cluster, our_program: Program, tmp_
         assert names(member) == ["a"]
     finally:
         host.kill()
+
+
+@pytest.mark.parametrize("protocol", ["v2", "v3"])
+def test_go_etcd_meets_ours_by_discovery(
+    cluster: Cluster,
+    our_program: Program,
+    go_program: Program,
+    our_server: Server,
+    protocol: str,
+    long: bool,
+) -> None:
+    """Both compute the same ids: 3.5.1 by v2 discovery, the newest by v3."""
+    theirs = go_newest() if protocol == "v3" else go_program
+    if not long or theirs is None:
+        pytest.skip("with --long, where the newest Go etcd is built")
+    if protocol == "v3":
+        assert put(our_server, f"/_etcd/registry/{TOKEN}/_config/size", "2")
+        endpoint = f"--discovery-endpoints={our_server.client_url}"
+        flags = [f"--discovery-token={TOKEN}", endpoint, "--initial-cluster="]
+    else:
+        flags = [f"--discovery={announced(our_server, 2)}", "--initial-cluster="]
+    servers = [alone(cluster, theirs, "a", *flags), alone(cluster, our_program, "b", *flags)]
+    for server in servers:
+        server.wait_ready()
+        until(lambda server=server: names(server) == ["a", "b"])
+    assert members(servers[0]) == members(servers[1])
