@@ -160,9 +160,11 @@ def test_a_backup_becomes_a_new_cluster(cluster: Cluster, our_program: Program) 
     same_hash(cluster)
 
 
-def test_a_downgrade_is_prepared(cluster: Cluster, our_program: Program) -> None:
+def test_a_downgrade_is_prepared(cluster: Cluster, our_program: Program, long: bool) -> None:
     """Cluster and storage go down by one; members that say they are older take part; when all of
-    them do, the job is over, and who is newer raises nothing by itself."""
+    them do, the job is over; what is older than the cluster does not start."""
+    if not long:
+        pytest.skip("with --long")
     first, *_ = start(cluster, our_program, "a")
     ctl = [f"--endpoints={first.endpoint}", "downgrade"]
     until(lambda: b'"etcdcluster":"3.7.0"' in first.http("GET", "/version")[1])
