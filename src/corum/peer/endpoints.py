@@ -10,6 +10,7 @@ from corum import errors
 from corum.pb import leasepb, rpc
 from corum.server import corruption
 from corum.values import LeaseId
+from corum.versions import CORUM_VERSION
 
 if TYPE_CHECKING:
     from corum.peer.transport import Peers
@@ -57,7 +58,8 @@ class Endpoints:
     def _version(self) -> str:
         node = self._node
         found = node.members.version or "not_decided"
-        return _dumps({"etcdserver": node.config.server_version, "etcdcluster": found})
+        told = {"etcdserver": node.config.server_version, "etcdcluster": found}
+        return _dumps({**told, "corum": CORUM_VERSION})  # v2 entries do us no harm
 
     def _promote(self, call: int, verb: str, who: str) -> None:
         node, reply = self._node, self._peers.reply

@@ -1,4 +1,7 @@
-"""What versions the other members run: asked by the leader, for the cluster's (peer-wire §4)."""
+"""What versions the other members run (peer-wire §4).
+
+The leader asks for the cluster's version; everybody asks for what a v2 request would do to them.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,25 @@ TIMEOUT_MS: Final = 2_000
 
 
 class VersionPoll:
-    """Asks `GET /version` of every member while this one leads."""
+    """Asks `GET /version` of every member; only a leader remembers the versions."""
 
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
         self._known: dict[int, str] = {}
         self._ask_ns: dict[int, int] = {}
+        self._led = False
 
     def tick(self, now_ns: int) -> None:
         """Ask whoever is due."""
-        if not self._peers.node.is_leader:
+        leads = self._peers.node.is_leader
+        if leads != self._led:
+            self._led = leads
             self._known.clear()
             self._ask_ns.clear()
-            return
         for peer in self._peers.peers:
             if now_ns >= self._ask_ns.get(peer.id, 0):
                 known = peer.id in self._known
-                self._ask_ns[peer.id] = now_ns + (ASK_NS if known else RETRY_NS)
+                self._ask_ns[peer.id] = now_ns + (RETRY_NS if leads and not known else ASK_NS)
                 self._ask(peer.id)
 
     def _ask(self, member: int) -> None:
@@ -47,6 +52,10 @@ class VersionPoll:
                 version = str(found["etcdserver"])
             except (ValueError, KeyError, TypeError):
                 self._known.pop(member, None)
+                return
+            node = self._peers.node
+            node.v2.member_runs(member, version, corum="corum" in found)
+            if not node.is_leader:
                 return
             self._known[member] = version
             self._peers.node.versions.members_known()

@@ -35,7 +35,9 @@ Listen = Callable[[wire.Transport], object]
 class Forwarded:
     """One client's request on its way through."""
 
-    __slots__ = ("body", "call", "headers", "left", "started", "target", "tried", "verb")
+    __slots__ = (
+        "blocked", "body", "call", "headers", "left", "owed", "started", "target", "tried", "verb",
+    )  # fmt: skip
 
     def __init__(self, call: int, verb: str, target: str, headers: Headers, body: bytes) -> None:
         self.call = call
@@ -46,6 +48,8 @@ class Forwarded:
         self.left: list[str] = []
         self.tried = 0
         self.started = False
+        self.blocked = False  # the client does not keep up
+        self.owed = 0  # bytes that the member will have room for once it does
 
 
 class ProxyRuntime:
@@ -183,14 +187,25 @@ class ProxyRuntime:
 
     def _chunk(self, event: tuple[Any, ...]) -> None:
         _, call, data = event
-        self._transport.consume(call, len(data))
         asked = self._asking.get(call)
+        request = self._requests.get(call)
         if asked is not None:
             asked[1].append(data)
-            return
-        request = self._requests.get(call)
-        if request is not None:
-            self._transport.http_send(request.call, data)
+        elif request is not None:
+            request.blocked |= self._transport.http_send(request.call, data)
+            if request.blocked:
+                request.owed += len(data)
+                return
+        self._transport.consume(call, len(data))
+
+    def _writable(self, event: tuple[Any, ...]) -> None:
+        """The client reads again: so may the member write."""
+        call = self._by_client.get(event[1])
+        request = self._requests.get(call) if call is not None else None
+        if call is not None and request is not None:
+            request.blocked = False
+            owed, request.owed = request.owed, 0
+            self._transport.consume(call, owed)
 
     def _end(self, event: tuple[Any, ...]) -> None:
         _, call, code, *_ = event
@@ -228,6 +243,7 @@ class ProxyRuntime:
         kinds = {
             wire.HTTP: self._request,
             wire.CANCELLED: self._gone,
+            wire.WRITABLE: self._writable,
             wire.RESPONSE_HEAD: self._head,
             wire.RESPONSE_CHUNK: self._chunk,
             wire.RESPONSE_END: self._end,

@@ -7,10 +7,11 @@ from there, entries that the backend has already seen included.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from corum import v2store
+from corum import errors, v2store
 from corum.membership.members import Member, Members
 from corum.pb import etcdserver
 from corum.pb.wire import bytes_field, varint
@@ -37,6 +38,8 @@ class V2:
         self._node = node
         self.store = v2store.Store()
         self._next_sync_ns = 0
+        self.deaf: dict[int, str] = {}
+        """Members that must not be sent v2 requests, with their version."""
         self.rights_moved = True
         """Something below `RIGHTS` may have changed; whoever looks puts it back to False."""
 
@@ -51,11 +54,34 @@ class V2:
     def propose(self, request: Request, call: Any, answer: Answer) -> None:
         """Replicate a request; `answer(call, Event | V2Error)`. Raises REQUEST_TOO_LARGE, ..."""
         node = self._node
+        if self.deaf:
+            self._refuse_if_deaf()
         request_id, _ = node.proposals.ids.next()
         data = encode(request, request_id)
         node.proposals.check_size(len(data))
         waiter = node.proposals.wait(request_id, call, V2_REQUEST, request, answer, node.now_ns)
         node.proposals.queued.append(Entry(0, 0, EntryType.NORMAL, data, waiter))
+
+    def member_runs(self, member: int, version: str, *, corum: bool) -> None:
+        """What another member was found to be: etcd from 3.6 on dies of a v2 entry in the log."""
+        if corum or numbers_of(version) < (3, 6):
+            self.deaf.pop(member, None)
+        elif member not in self.deaf:
+            self.deaf[member] = version
+            text = "a member is too new for v2 requests: all will be refused"
+            told = {"member-id": f"{member:x}", "server-version": version}
+            self._node.ports.transition("warn", text, **told)
+
+    def _refuse_if_deaf(self) -> None:
+        for member in sorted(self.deaf):
+            if member not in self._node.members.by_id:
+                del self.deaf[member]
+                continue
+            text = (
+                "etcdserver: v2 requests are refused while a member cannot take them "
+                f"(member {member:x} runs etcd {self.deaf[member]}, the last with v2 is 3.5)"
+            )
+            raise errors.EtcdError(errors.FAILED_PRECONDITION, text)
 
     def apply(self, request: Request) -> Event | V2Error | bytes:
         """Carry out a committed request; member attributes and versions of 3.5 land here too."""
@@ -73,7 +99,8 @@ class V2:
             return
         self._next_sync_ns = now_ns + SYNC_NS
         request = Request("SYNC", time_ns=node.ports.unix_time_ns())
-        self.propose(request, None, _nobody_waits)
+        with contextlib.suppress(errors.EtcdError):  # it comes again
+            self.propose(request, None, _nobody_waits)
 
     def told(self) -> list[Waiter]:
         """Waiters that have something to hear."""
@@ -181,6 +208,14 @@ def decode(data: bytes) -> tuple[int, Request]:
         message.Time,
     )
     return message.ID, request
+
+
+def numbers_of(version: str) -> tuple[int, int]:
+    """Major and minor of "3.6.1"; (0, 0) of what is no version."""
+    parts = version.split(".")
+    if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):
+        return 0, 0
+    return int(parts[0]), int(parts[1])
 
 
 def _nobody_waits(call: Any, result: Any) -> None:
