@@ -41,6 +41,7 @@ from corum.server.auto_compaction import Policy
 from corum.server.commits import Commits, Jobs
 from corum.server.corruption import Corruption
 from corum.server.drive import Driver, Log
+from corum.server.entries import plain_put
 from corum.server.forwarding import Forwarding
 from corum.server.gate import Gate, OpenGate
 from corum.server.handover import Handover
@@ -639,6 +640,9 @@ class Node:
 
     def _decode(self, entry: Any) -> tuple[int, Any, Any]:
         """(operation, request, waiter or None) of an entry that was not proposed here just now."""
+        plain = plain_put(entry.data)
+        if plain is not None:
+            return op.PUT, plain[1], self.proposals.waiting.pop(plain[0], None)
         try:
             whole = raft_internal.InternalRaftRequest.FromString(entry.data)
         except Exception:  # upb's DecodeError: a v2 request stands in the log as itself
