@@ -260,7 +260,7 @@ def test_bumped_revision_marks_all_before_as_compacted(run, deep: Path, tmp_path
         (
             ["--initial-advertise-peer-urls", "http://127.0.0.1:7"],
             1,
-            "--initial-cluster has http://localhost:2380 but missing from "
+            "--initial-cluster has default=http://localhost:2380 but missing from "
             "--initial-advertise-peer-urls=http://127.0.0.1:7",
         ),
     ],

@@ -21,6 +21,7 @@ from corum.backend.backend import Backend
 from corum.backend.bbolt import commit, load
 from corum.backend.lmdb_backend import LmdbBackend
 from corum.backend.saved import open_saved
+from corum.member.names import resolver
 from corum.membership.bootstrap import FirstList, static
 from corum.mvcc.rebuild import needs_index, rebuild_index
 from corum.mvcc.revision import main_of, stored_key
@@ -68,7 +69,7 @@ class Restore:
 
         Raises Refused, BootstrapError, BboltError, BackendError, WalError, OSError.
         """
-        first = static(self.initial_cluster, self.token, self.name, self.advertised)
+        first = static(self.initial_cluster, self.token, self.name, self.advertised, resolver())
         data = DataDir(self.data_dir, self.wal_dir)
         self._check_places(data)
         logs.configure(console=True, outputs=("stderr",))
