@@ -369,9 +369,7 @@ class Runtime:
         settings, data = self.settings, self._data
         if data is None:
             return
-        self.jobs.start(
-            lambda: data.purge(settings.max_snapshots, settings.max_wals), self._purged
-        )
+        self.jobs.start(lambda: data.purge(settings.max_snapshots, settings.max_wals), self._purged)
 
     def _purged(self, result: object) -> None:
         if isinstance(result, BaseException):

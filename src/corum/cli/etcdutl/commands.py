@@ -136,22 +136,6 @@ PROGRAM = Command(
             ),
         ),
         Command(
-            "export",
-            "Hands a data directory of ours back to Go etcd",
-            run="corum.cli.etcdutl.export:run",
-            flags=(
-                flags.text("data-dir", "", "Required. A data directory not in use by etcd"),
-                flags.text("wal-dir", "", "Path to the WAL directory"),
-                flags.text("output-dir", "", "Required. Path to the data directory to write"),
-                flags.text("output-wal-dir", "", "Path to the WAL directory to write"),
-                flags.boolean(
-                    "with-v2",
-                    "Keep v2 keys, which etcd 3.5 takes over and 3.6 refuses",
-                    default=True,
-                ),
-            ),
-        ),
-        Command(
             "hashkv",
             "Prints the KV history hash of a given file",
             usage="hashkv <filename>",
