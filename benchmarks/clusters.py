@@ -4,6 +4,7 @@ import json
 import re
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,18 +117,17 @@ def newcomer(cluster: corum.LocalCluster, _load: Load, _quick: bool) -> Figures:
     before = sum(cpu_s(member.pid) for member in running(cluster))
     began = time.monotonic()
     member = cluster.add("newcomer", wait=False)
-    peak_mib = 0.0
+    peak = Peak(member.pid)
     while (applied := _applied(member)) < goal:
         if not member.is_running or time.monotonic() - began > NEWCOMER_TIMEOUT_S:
             raise LoadFailed(f"{member} is at {applied} of {goal}\n{member.tail()}")
-        peak_mib = max(peak_mib, own_mib(member.pid))
         time.sleep(0.02)
     cluster.wait_ready("newcomer")
     took_s = time.monotonic() - began
     spent = sum(cpu_s(member.pid) for member in running(cluster)) - before
     return {
         "caught_up_ms": took_s * 1e3,
-        "peak_mib": peak_mib,
+        "peak_mib": peak.stop(),
         "cpu_ms": spent * 1e3,
     }
 
@@ -137,6 +137,29 @@ def _applied(member: LocalMember) -> int:
         return int(member.ask("maintenance/status", {}).get("raftAppliedIndex", 0))
     except ClusterError:
         return 0
+
+
+class Peak:
+    """The most memory of its own that a process had, looked at every few milliseconds."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._mib = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.005):
+            try:
+                self._mib = max(self._mib, own_mib(self._pid))
+            except OSError:
+                return  # the process is gone
+
+    def stop(self) -> float:
+        self._over.set()
+        self._thread.join()
+        return self._mib
 
 
 def own_mib(pid: int) -> float:
