@@ -56,8 +56,9 @@ bench-client: build ## our Python clients beside etcd3 and aetcd; BENCH="--quick
 profile: build .build/.go ## CPU per put by stage; PROFILE="'-load txn'" for another load
 	@$(BIN)/python benchmarks/profile_put.py $(PROFILE)
 
-sim: build ## the simulator over many seeds; SEEDS=1-1000
-	@$(BIN)/python -m corum.sim --seeds $(or $(SEEDS),1-200)
+sim: build ## the simulator, one member and three; SEEDS=1-1000 JOBS=2
+	@$(BIN)/python -m corum.sim --seeds $(or $(SEEDS),1-200) --jobs $(or $(JOBS),2)
+	@$(BIN)/python -m corum.sim --seeds $(or $(SEEDS),1-100) --jobs $(or $(JOBS),2) --members 3
 
 compat: build $(if $(shell command -v go),.build/.go) ## the long differential and process tests
 	@$(BIN)/python -m pytest tests/compat tests/process tests/process_cluster tests/recipes tests/acceptance tests/neighbours --long
