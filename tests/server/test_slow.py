@@ -61,3 +61,22 @@ def test_a_slow_sync_is_told(tmp_path: Any) -> None:
     member = Lone()
     member.log.slow(2 * SLOW_SYNC_NS)
     assert "slow fdatasync" in member.lines
+
+
+def test_ranges_are_measured_by_the_batch() -> None:
+    """Those of one batch share its time; each is counted once."""
+    member = Lone()
+    seen: list[tuple[int, int]] = []
+    ranges = member.node.ranges
+    ranges.observe = lambda took_ns, times: seen.append((took_ns, times))
+    request = rpc.RangeRequest(key=b"k")
+
+    def read(call: int) -> None:
+        def slow(call: int, request: Any) -> None:
+            member.now_ns += 10
+            ranges.serve(call, request)
+
+        member.node.reads.add(slow, call, request)
+
+    member.turn(0, *[lambda call=call: read(call) for call in (1, 2, 3)])
+    assert seen == [(10, 3)]

@@ -36,6 +36,7 @@ def measure(metrics: Metrics, node: Node, emulated: Emulated, features: Mapping[
         applied.labels("v3", NAMES[operation], "true").observe_ns(took_ns, times)
 
     node.applier.observe = observe
+    node.ranges.observe = metrics.server.range_duration_seconds.labels("true").observe_ns
     trips = metrics.network.peer_round_trip_time_seconds
     node.round_trip = lambda member, took_ns: trips.labels(f"{member:x}").observe_ns(took_ns)
     for name, on in features.items():

@@ -216,7 +216,7 @@ class Node:
         self.messages_refused_total = 0
         self.forwarding = Forwarding(self)
         self.reads = Reads(config.timeout_ns, self.proposals.ids.next()[0])
-        self.ranges = Ranges(self.store, self.applier, self.headers, self.out, ports.jobs)
+        self.ranges = Ranges(self.store, self.applier, self.headers, self.out, ports)
         self.leases = Leases(
             self.lessor,
             self,
@@ -398,7 +398,7 @@ class Node:
         self.driver.pump(self.proposals)
         reads = self.reads.ready(self.applied_index)
         if reads:
-            self.gate.serve(reads)
+            self.ranges.timed(self.gate.serve, reads)
         self.snapshotting.step()
         if self.defragmentation.active:
             self.defragmentation.step()

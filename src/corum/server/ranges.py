@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from io import BytesIO
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from corum import errors
 from corum.mvcc.reads import RangeResult
@@ -26,20 +26,53 @@ KEY_ONLY: Final = 2
 """Bytes of a request beside the key when a short key is all it holds."""
 
 
+class World(Protocol):
+    """What ranges need of the ports: workers, and a clock to tell how long they take."""
+
+    @property
+    def jobs(self) -> Jobs: ...
+    def unix_time_ns(self) -> int: ...
+
+
 class Ranges:
     """`serve`, `stream` and `read_txn` are what a confirmed read runs."""
 
     def __init__(
-        self, store: Store, applier: Applier, headers: Headers, out: Outbox, jobs: Jobs
+        self, store: Store, applier: Applier, headers: Headers, out: Outbox, world: World
     ) -> None:
         self._store = store
         self._applier = applier
         self._headers = headers
         self._out = out
-        self._jobs = jobs
+        self._jobs = world.jobs
         self._later: list[tuple[Callable[[int, Any], None], int, Any]] = []
         """Calls that wait for what a worker is counting; bounded as calls are."""
         self.ranges_total = 0
+        self._clock = world.unix_time_ns
+        self._in_workers = 0
+        self.observe: Callable[[int, int], None] = lambda took_ns, times: None
+        """Told how long so many ranges took each."""
+
+    def timed(self, serve: Callable[[Any], None], reads: Any) -> None:
+        """Serve a batch of reads: its time is shared evenly by its ranges, but for the big ones,
+        which workers measure."""
+        before = self.ranges_total - self._in_workers
+        start_ns = self._clock()
+        serve(reads)
+        count = self.ranges_total - self._in_workers - before
+        if count > 0:
+            self.observe((self._clock() - start_ns) // count, count)
+
+    def _work(self, run: Callable[[], object], done: Callable[[object], None]) -> None:
+        """Have a worker serve a big one."""
+        self._in_workers += 1
+        start_ns = self._clock()
+
+        def ended(result: object) -> None:
+            self.observe(self._clock() - start_ns, 1)
+            done(result)
+
+        self._jobs.start(run, ended)
 
     def serve(self, call: int, request: Any) -> None:
         """Answer a RangeRequest."""
@@ -72,7 +105,7 @@ class Ranges:
             self._out.answer(call, result)
             self._finish(plan)
 
-        self._jobs.start(lambda: big_body(plan, header), done)
+        self._work(lambda: big_body(plan, header), done)
 
     def stream(self, call: int, request: Any) -> None:
         """Answer a RangeRequest in chunks (RangeStream, 3.7)."""
@@ -97,7 +130,7 @@ class Ranges:
             self._send_chunks(call, result)
             self._finish(plan)
 
-        self._jobs.start(lambda: range_chunks(plan.run(), header), done)
+        self._work(lambda: range_chunks(plan.run(), header), done)
 
     def _send_chunks(self, call: int, chunks: Any) -> None:
         if isinstance(chunks, BaseException):
