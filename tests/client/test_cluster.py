@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.compat, pytest.mark.process]
 def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     go = request.param == "go-3.5.1"
     program: servers.Program = request.getfixturevalue("go_program" if go else "our_program")
-    with LocalCluster(3, binary=program.argv) as cluster:
+    with LocalCluster(3, binary=program.argv, relayed=False) as cluster:
         cluster.leader()
         yield cluster
 
