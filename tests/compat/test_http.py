@@ -118,9 +118,11 @@ def standing_pair(
         pytest.skip(f"no Go etcd {request.param} here")
     if ours is None:
         pytest.skip("corum has no daemon yet")
-    emulate = request.param == "3.5.1" and ours.name == "corum"
+    version = "3.5" if request.param == "3.5.1" else "3.7"
     pair = Pair(
-        tmp_path_factory.mktemp("http"), ["--emulate-version=3.5"] if emulate else [], go=go
+        tmp_path_factory.mktemp("http"),
+        [f"--emulate-version={version}"] if ours.name == "corum" else [],
+        go=go,
     )
     try:
         yield pair.start()

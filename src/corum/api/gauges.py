@@ -30,13 +30,20 @@ def measure(metrics: Metrics, node: Node, emulated: Emulated, features: Mapping[
     _server(metrics, node, emulated)
     _mvcc(metrics, node)
     _leases(metrics, node)
-    applied = metrics.server.apply_duration_seconds
+    applied, served = metrics.server.apply_duration_seconds, metrics.server.request_duration_seconds
+    ranged = metrics.server.range_duration_seconds.labels("true")
 
-    def observe(operation: int, took_ns: int, times: int) -> None:
+    def observe(operation: int, took_ns: int, times: int, waited_ns: int) -> None:
         applied.labels("v3", NAMES[operation], "true").observe_ns(took_ns, times)
+        if waited_ns:
+            served.labels(NAMES[operation], "true").observe_ns(waited_ns + took_ns * times, times)
+
+    def observe_range(took_ns: int, times: int) -> None:
+        ranged.observe_ns(took_ns, times)
+        served.labels("Range", "true").observe_ns(took_ns, times)
 
     node.applier.observe = observe
-    node.ranges.observe = metrics.server.range_duration_seconds.labels("true").observe_ns
+    node.ranges.observe = observe_range
     trips = metrics.network.peer_round_trip_time_seconds
     node.round_trip = lambda member, took_ns: trips.labels(f"{member:x}").observe_ns(took_ns)
     for name, on in features.items():
@@ -93,6 +100,7 @@ def _peers(metrics: Metrics, node: Node) -> None:
     network, local = metrics.network, f"{node.members.local:x}"
     network.known_peers.clear()
     network.active_peers.clear()
+    network.known_peers.labels(local, local).set(1)
     for member, found in node.peers.statistics().items():
         remote = f"{member:x}"
         network.known_peers.labels(local, remote).set(1)

@@ -94,7 +94,7 @@ class Applier:
         self.counts = dict.fromkeys(op.NAMES, 0)
         """Entries applied, by operation; the node counts."""
         self._counted = dict(self.counts)
-        self.observe: Callable[[int, int, int], None] = lambda operation, took_ns, times: None
+        self.observe: Callable[[int, int, int, int], None] = lambda op, took, times, waited: None
         """Told how long an entry of an operation took on average, and how many there were."""
         self.alarm_changed: Callable[[], None] = lambda: None
         self.before_compaction: Callable[[int], None] = lambda revision: None
@@ -205,12 +205,14 @@ class Applier:
         self._watched = True
         return self.listeners.listen(key, after, heard, whole=whole)
 
-    def measured(self, entries: int, took_ns: int) -> None:
-        """A batch was applied: its time is shared evenly among its entries."""
+    def measured(self, entries: int, took_ns: int, waited_ns: int) -> None:
+        """A batch was applied: its time is shared evenly among its entries. `waited_ns`: since its
+        first request came; 0 when it came to another member."""
         counts, counted = self.counts, self._counted
         for operation, count in counts.items():
             if count != counted[operation]:
-                self.observe(operation, took_ns // entries, count - counted[operation])
+                times = count - counted[operation]
+                self.observe(operation, took_ns // entries, times, waited_ns)
                 counted[operation] = count
 
     def end_batch(self) -> None:

@@ -387,14 +387,14 @@ class Node:
         context = self.reads.begin_round(now_ns)
         if context is not None:
             self.raft.read_index(context)
+        if self.proposals.for_leader:
+            self.proposals.check_leader(self.raft.is_leader)
         if self.driver.halted and self.commits.resting:
             self.driver.halted = False
             self.ports.transition("info", "there is room for the backend again")
         self.proposals.held = self.commits.in_flight and (
             self.backend.pending_operations > BACKLOG_BATCHES * self.config.batch_operations_max
         )
-        if self.proposals.for_leader:
-            self.proposals.check_leader(self.raft.is_leader)
         self.driver.pump(self.proposals)
         reads = self.reads.ready(self.applied_index)
         if reads:
@@ -513,6 +513,7 @@ class Node:
         start_ns = self.ports.unix_time_ns()
         consistent, counts = self.consistent_index, self.applier.counts
         rights = self.auth.store
+        oldest: Any = entries[0].request
         for entry in entries:
             waiter: Any = entry.request
             if waiter is not None:
@@ -544,7 +545,8 @@ class Node:
                 out.error(waiter[1], result)
         self.applier.end_batch()
         took_ns = self.ports.unix_time_ns() - start_ns
-        self.applier.measured(len(entries), took_ns)
+        asked_ns = 0 if oldest is None else oldest[5] - self.proposals.timeout_ns
+        self.applier.measured(len(entries), took_ns, self.now_ns - asked_ns if asked_ns else 0)
         self.slowness.applied(len(entries), took_ns)
         last = entries[-1]
         self.applied_index = last.index
