@@ -172,11 +172,12 @@ pub fn percent_decode(text: &[u8]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-pub fn gzip(message: &[u8]) -> Vec<u8> {
+pub fn gzip<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let level = flate2::Compression::fast();
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
-    // Writing to a vector cannot fail.
-    let _ = encoder.write_all(message);
+    for piece in pieces {
+        let _ = encoder.write_all(piece); // writing to a vector cannot fail
+    }
     encoder.finish().unwrap_or_default()
 }
 
@@ -284,7 +285,7 @@ mod tests {
     #[test]
     fn gzip_goes_both_ways_and_bombs_are_bounded() {
         let plain = vec![b'x'; 100_000];
-        let packed = gzip(&plain);
+        let packed = gzip([&plain[..]]);
         assert_eq!(gunzip(&packed, 100_000).unwrap(), plain);
         assert_eq!(gunzip(&packed, 99_999).unwrap_err().0, code::RESOURCE_EXHAUSTED);
         assert_eq!(gunzip(b"nonsense", 10).unwrap_err().0, code::INTERNAL);

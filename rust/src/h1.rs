@@ -375,6 +375,12 @@ impl Server {
                 self.send(ctx, &arena[at..at + len]);
                 Next::Go
             }
+            Command::SendPieces { pieces, .. } => {
+                for piece in pieces {
+                    self.send(ctx, (*piece).as_ref());
+                }
+                Next::Go
+            }
             Command::Finish { .. } => {
                 if let (Answer::Begun { chunked: true }, false) = (&self.answer, self.is_head) {
                     ctx.out.extend_from_slice(b"0\r\n\r\n");
@@ -391,9 +397,11 @@ impl Server {
                 Next::Close
             }
             // gRPC answers do not fit here.
-            Command::Reply { .. } | Command::Fail { .. } | Command::Resume | Command::Run(_) => {
-                Next::Go
-            }
+            Command::Reply { .. }
+            | Command::ReplyPieces { .. }
+            | Command::Fail { .. }
+            | Command::Resume
+            | Command::Run(_) => Next::Go,
         }
     }
 

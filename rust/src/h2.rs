@@ -15,6 +15,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
 use crate::hpack::{Decoder, Encoder, Fields};
+use crate::queue::{Piece, Queue};
 
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub const STREAM_WINDOW: u32 = 1 << 20;
@@ -112,9 +113,8 @@ pub struct Stream<T> {
     recv_window: i64,
     recv_unacked: u32,
     send_window: i64,
-    queue: Vec<u8>, // data that found no window or no room in the output
-    queue_start: usize,
-    end: End, // what follows the queue
+    queue: Queue, // data that found no window or no room in the output
+    end: End,     // what follows the queue
     remote_closed: bool,
     local_closed: bool,
     in_ready: bool,
@@ -126,7 +126,7 @@ impl<T> Stream<T> {
     }
 
     pub fn queued(&self) -> usize {
-        self.queue.len() - self.queue_start
+        self.queue.len()
     }
 }
 
@@ -670,8 +670,7 @@ impl<T, F> Connection<T, F> {
             recv_window: STREAM_WINDOW as i64,
             recv_unacked: 0,
             send_window: self.peer_window,
-            queue: Vec::new(),
-            queue_start: 0,
+            queue: Queue::default(),
             end: End::Open,
             remote_closed,
             local_closed: false,
@@ -771,10 +770,20 @@ impl<T, F> Connection<T, F> {
             data_frame(out, id, prefix, data);
             return true;
         }
-        stream.queue.extend_from_slice(prefix);
-        stream.queue.extend_from_slice(data);
+        stream.queue.push(prefix);
+        stream.queue.push(data);
         self.mark_ready(id);
         false
+    }
+
+    /// Like `data`, for what is too large to be copied at once: all of it waits in the queue.
+    pub fn large_data(&mut self, id: u32, prefix: &[u8], pieces: Vec<Piece>) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.queue.push(prefix);
+        for piece in pieces {
+            stream.queue.keep(piece);
+        }
+        self.mark_ready(id);
     }
 
     /// Nothing more from us after what is queued; `trailers` None: END_STREAM on data.
@@ -887,11 +896,9 @@ impl<T, F> Connection<T, F> {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if size > 0 {
             self.has_answered = true;
-            let start = stream.queue_start;
             let last = stream.queued() == size && matches!(stream.end, End::Data);
             frame(out, kind::DATA, if last { flag::END_STREAM } else { 0 }, id, size);
-            out.extend_from_slice(&stream.queue[start..start + size]);
-            stream.queue_start += size;
+            stream.queue.pop_into(size, out);
             stream.send_window -= size as i64;
             self.send_window -= size as i64;
             self.moved.push((id, size));
@@ -900,14 +907,9 @@ impl<T, F> Connection<T, F> {
             }
         }
         if stream.queued() > 0 {
-            if stream.queue_start > 1 << 16 && stream.queue_start * 2 > stream.queue.len() {
-                stream.queue.drain(..stream.queue_start);
-                stream.queue_start = 0;
-            }
             return self.ready.push_back(id);
         }
-        stream.queue = Vec::new();
-        stream.queue_start = 0;
+        stream.queue = Queue::default();
         stream.in_ready = false;
         match std::mem::replace(&mut stream.end, End::Open) {
             End::Open => {}

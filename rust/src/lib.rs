@@ -2,8 +2,8 @@
 //!
 //! Reading order: `transport` (what Python holds), `core` (the runtime thread), `conn` (one
 //! socket), `loan` (how a lone answer avoids that thread), `server` and `h1` (what it says),
-//! `channel`, `rpc_client` and `http_client` (the other direction). `h2`, `hpack`, `grpc`, `http`,
-//! `chunked` and `der` are pure. The boundary is `src/corum/_transport.pyi`.
+//! `channel`, `rpc_client` and `http_client` (the other direction). `h2`, `queue`, `hpack`,
+//! `grpc`, `http`, `chunked` and `der` are pure. The boundary is `src/corum/_transport.pyi`.
 
 mod calls;
 mod channel;
@@ -26,6 +26,7 @@ mod loan;
 mod log_writer;
 mod outbound;
 mod peer;
+mod queue;
 mod rpc_client;
 mod server;
 mod settings;

@@ -1,6 +1,8 @@
 //! What Python wants done, on its way to the runtime thread, in order.
 //!
-//! One arena holds the payloads of a whole batch; one wake-up serves whatever has gathered.
+//! One arena holds the payloads of a whole batch; one wake-up serves whatever has gathered. Payloads
+//! of `LARGE_BYTES` and more are not copied: Python's objects come along and are let go as they are
+//! sent. Whoever copies 300 MB at once, on whichever thread, keeps everybody else waiting.
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,6 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::conn::Conn;
 use crate::core::{Core, Shared};
 use crate::inbox::{Headers, lock};
+use crate::queue::Piece;
 
 pub type Task = Box<dyn FnOnce(&Rc<Core>) + Send>;
 
@@ -16,6 +19,11 @@ pub enum Command {
         call: u64,
         at: usize,
         len: usize,
+    },
+    /// A large answer: the pieces together are one message.
+    ReplyPieces {
+        call: u64,
+        pieces: Vec<Piece>,
     },
     Fail {
         call: u64,
@@ -27,6 +35,11 @@ pub enum Command {
         call: u64,
         at: usize,
         len: usize,
+    },
+    /// A large stream message, of calls that are served.
+    SendPieces {
+        call: u64,
+        pieces: Vec<Piece>,
     },
     HttpReply {
         call: u64,
@@ -57,6 +70,9 @@ pub enum Command {
     Resume,
     Run(Task),
 }
+
+/// From here on a payload is handed over as it is.
+pub const LARGE_BYTES: usize = 256 << 10;
 
 #[derive(Default)]
 pub struct Outbound {
@@ -116,8 +132,10 @@ pub async fn dispatch(core: Rc<Core>) {
 fn perform(core: &Rc<Core>, command: Command, arena: &[u8], dirty: &mut Vec<Rc<Conn>>) {
     let call = match &command {
         Command::Reply { call, .. }
+        | Command::ReplyPieces { call, .. }
         | Command::Fail { call, .. }
         | Command::Send { call, .. }
+        | Command::SendPieces { call, .. }
         | Command::HttpReply { call, .. }
         | Command::HttpStart { call, .. }
         | Command::Finish { call }

@@ -217,7 +217,7 @@ impl RpcClient {
         let packed;
         let gzip = self.channel.settings.gzip;
         let data = if gzip {
-            packed = grpc::gzip(data);
+            packed = grpc::gzip([data]);
             &packed[..]
         } else {
             data

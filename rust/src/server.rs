@@ -17,6 +17,7 @@ use crate::http;
 use crate::inbox::{Batch, Event, Headers, HttpHead, Meta, Payload};
 use crate::outbound::Command;
 use crate::peer::PeerInfo;
+use crate::queue::Piece;
 use crate::settings::{MethodKind, Rules};
 
 /// What a block of request headers asks for.
@@ -466,12 +467,22 @@ impl Server {
             return Next::Go;
         }
         match command {
-            Command::Reply { at, len, .. } => self.reply(ctx, id, &arena[at..at + len]),
+            Command::Reply { at, len, .. } => {
+                self.finished(ctx.core, id);
+                self.message(ctx, id, &arena[at..at + len]);
+                self.end_ok(ctx, id);
+            }
+            Command::ReplyPieces { pieces, .. } => {
+                self.finished(ctx.core, id);
+                self.large_message(ctx, id, pieces);
+                self.end_ok(ctx, id);
+            }
             Command::Fail { code, text, .. } => {
                 self.finished(ctx.core, id);
                 self.end_grpc(ctx, id, code, &text);
             }
             Command::Send { at, len, .. } => self.send(ctx, id, call, &arena[at..at + len]),
+            Command::SendPieces { pieces, .. } => self.send_pieces(ctx, id, call, pieces),
             Command::HttpReply { status, headers, at, len, .. } => {
                 self.http_reply(ctx, id, status, &headers, &arena[at..at + len]);
             }
@@ -509,9 +520,8 @@ impl Server {
         }
     }
 
-    fn reply(&mut self, ctx: &mut Ctx<'_>, id: u32, message: &[u8]) {
-        self.finished(ctx.core, id);
-        self.message(ctx, id, message);
+    /// Status OK after a message.
+    fn end_ok(&mut self, ctx: &mut Ctx<'_>, id: u32) {
         if self.h2.can_end_now(id) {
             self.h2.headers(id, true, ctx.out, |encoder, out| {
                 encoder.remembered(out, "grpc-status", "0");
@@ -568,9 +578,23 @@ impl Server {
         }
     }
 
-    /// One gRPC message, after the response headers; its framed size, and whether all has moved.
-    fn message(&mut self, ctx: &mut Ctx<'_>, id: u32, data: &[u8]) -> (usize, bool) {
-        let Some(stream) = self.h2.streams.get_mut(&id) else { return (data.len(), true) };
+    fn send_pieces(&mut self, ctx: &mut Ctx<'_>, id: u32, call: u64, pieces: Vec<Piece>) {
+        let Some(stream) = self.h2.streams.get(&id) else { return };
+        let size = size_of(&pieces);
+        let framed = match stream.app.kind {
+            Kind::Http { is_head: true, .. } => return ctx.core.sent(call, size),
+            Kind::Grpc { .. } => self.large_message(ctx, id, pieces),
+            _ => {
+                self.h2.large_data(id, &[], pieces);
+                size
+            }
+        };
+        ctx.core.shared.flows.adjust(call, framed as isize - size as isize);
+    }
+
+    /// Response headers, unless they are out; whether messages are compressed.
+    fn begin_answer(&mut self, ctx: &mut Ctx<'_>, id: u32) -> Option<bool> {
+        let stream = self.h2.streams.get_mut(&id)?;
         let gzip = matches!(stream.app.kind, Kind::Grpc { gzip: true, .. });
         if !std::mem::replace(&mut stream.app.head_sent, true) {
             self.h2.headers(id, false, ctx.out, |encoder, out| {
@@ -581,15 +605,34 @@ impl Server {
                 }
             });
         }
+        Some(gzip)
+    }
+
+    /// One gRPC message, after the response headers; its framed size, and whether all has moved.
+    fn message(&mut self, ctx: &mut Ctx<'_>, id: u32, data: &[u8]) -> (usize, bool) {
+        let Some(gzip) = self.begin_answer(ctx, id) else { return (data.len(), true) };
         let packed;
         let data = if gzip {
-            packed = grpc::gzip(data);
+            packed = grpc::gzip([data]);
             &packed[..]
         } else {
             data
         };
         let prefix = grpc::prefix(gzip, data.len());
         (prefix.len() + data.len(), self.h2.data(id, &prefix, data, ctx.out))
+    }
+
+    /// The same for a message in pieces, which waits in the stream's queue; its framed size.
+    fn large_message(&mut self, ctx: &mut Ctx<'_>, id: u32, mut pieces: Vec<Piece>) -> usize {
+        let Some(gzip) = self.begin_answer(ctx, id) else { return 0 };
+        if gzip {
+            let packed = grpc::gzip(pieces.iter().map(|piece| (**piece).as_ref()));
+            pieces = vec![Box::new(packed)];
+        }
+        let size = size_of(&pieces);
+        let prefix = grpc::prefix(gzip, size);
+        self.h2.large_data(id, &prefix, pieces);
+        prefix.len() + size
     }
 
     fn end_grpc(&mut self, ctx: &mut Ctx<'_>, id: u32, code: u32, text: &str) {
@@ -953,6 +996,10 @@ impl Stream {
             Event::Unary { call, method, message, meta, deadline_ns }
         });
     }
+}
+
+fn size_of(pieces: &[Piece]) -> usize {
+    pieces.iter().map(|piece| (**piece).as_ref().len()).sum()
 }
 
 fn second_message() -> Status {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyAnyMethods, PyBytes, PyDict, PyList, PySequence, PyTuple};
 use tokio::sync::Notify;
 
@@ -18,7 +19,8 @@ use crate::errors;
 use crate::inbox::{Event, Headers, Inbox, lock};
 use crate::listener::{self, Listener, Url};
 use crate::loan::{Answer, Desk};
-use crate::outbound::{Command, Outbound, dispatch};
+use crate::outbound::{Command, LARGE_BYTES, Outbound, dispatch};
+use crate::queue::Piece;
 use crate::settings::Settings;
 use crate::tls::{Acceptor, ServerTls};
 
@@ -97,6 +99,27 @@ fn call_and_bytes<'py>(item: &Bound<'py, PyTuple>) -> PyResult<(u64, Bound<'py, 
     Ok((call, data.map_err(|_| PyTypeError::new_err("a message must be bytes"))?))
 }
 
+// Pieces are dropped by the runtime thread, which has no interpreter: whoever next enters this
+// module with one gives the objects back.
+
+/// One message: bytes, or a sequence of bytes.
+fn pieces_of(data: &Bound<'_, PyAny>) -> PyResult<Vec<Piece>> {
+    if let Ok(data) = data.cast::<PyBytes>() {
+        return Ok(vec![piece_of(data)]);
+    }
+    let no_message = || PyTypeError::new_err("a message must be bytes or a sequence of bytes");
+    let pieces = data.cast::<PySequence>().map_err(|_| no_message())?.try_iter()?;
+    let pieces = pieces.map(|piece| match piece?.cast::<PyBytes>() {
+        Ok(piece) => Ok(piece_of(piece)),
+        Err(_) => Err(no_message()),
+    });
+    pieces.collect()
+}
+
+fn piece_of(data: &Bound<'_, PyBytes>) -> Piece {
+    Box::new(PyBackedBytes::from(data.clone()))
+}
+
 impl Transport {
     fn check_open(&self) -> PyResult<()> {
         if self.shared.closed.load(SeqCst) { Err(errors::closed()) } else { Ok(()) }
@@ -128,7 +151,9 @@ impl Transport {
         let Some(list) = batch.cast::<PyList>().ok().filter(|list| list.len() == 1) else {
             return Ok(false);
         };
-        let (call, data) = call_and_bytes(list.get_item(0)?.cast::<PyTuple>()?)?;
+        let item = list.get_item(0)?.cast_into::<PyTuple>()?;
+        let (call, data) = (item.get_item(0)?.extract()?, item.get_item(1)?);
+        let Ok(data) = data.cast::<PyBytes>() else { return Ok(false) }; // in pieces
         match self.shared.desk.answer(call, data.as_bytes(), &self.shared.stats) {
             Answer::Refused => return Ok(false),
             Answer::Sent => {}
@@ -271,9 +296,15 @@ impl Transport {
         let mut result = Ok(());
         self.shared.command(|outbound| {
             result = each(batch, |item| {
-                let (call, data) = call_and_bytes(item)?;
-                let (at, len) = outbound.store(data.as_bytes());
-                outbound.commands.push(Command::Reply { call, at, len });
+                let (call, data) = (item.get_item(0)?.extract()?, item.get_item(1)?);
+                let command = match data.cast::<PyBytes>() {
+                    Ok(data) if data.as_bytes().len() < LARGE_BYTES => {
+                        let (at, len) = outbound.store(data.as_bytes());
+                        Command::Reply { call, at, len }
+                    }
+                    _ => Command::ReplyPieces { call, pieces: pieces_of(&data)? },
+                };
+                outbound.commands.push(command);
                 Ok(())
             });
         });
@@ -308,6 +339,11 @@ impl Transport {
                     }
                     Some(true) => over.push(call),
                     Some(false) => {}
+                }
+                if len >= LARGE_BYTES && call & CLIENT == 0 {
+                    let pieces = vec![piece_of(&data)];
+                    outbound.commands.push(Command::SendPieces { call, pieces });
+                    return Ok(());
                 }
                 // The batch keeps the object alive, so an equal pointer is the same object.
                 let at = match last {

@@ -10,6 +10,9 @@ mod grpc;
 #[path = "../src/h2.rs"]
 mod h2;
 
+#[path = "../src/queue.rs"]
+mod queue;
+
 #[path = "../src/der.rs"]
 mod der;
 

@@ -345,9 +345,11 @@ class Transport:
 
     # Answers of the server -------------------------------------------------------------------
 
-    def reply(self, batch: Sequence[tuple[int, bytes]], /) -> None:
+    def reply(self, batch: Sequence[tuple[int, bytes | Sequence[bytes]]], /) -> None:
         """Answer unary calls with status OK: messages without gRPC prefix. One hand-over per batch.
 
+        A message may come in pieces, which together are one. Pieces, and messages of 256 KiB and
+        more, are not copied: the objects are kept until they are sent (see also `send`).
         For a server-streaming call it is the last message and the end of the stream.
         """
 

@@ -11,6 +11,7 @@ from corum.member import boot
 from corum.member.memory_log import MemoryLog
 from corum.raft import Config, Message, RawNode
 from corum.server.node import Node, NodeConfig
+from corum.server.outbox import whole
 from corum.values import NS_PER_MS
 
 UNIX_NS = 1_700_000_000_000_000_000
@@ -52,7 +53,7 @@ class Wire:
         self.sent: list[tuple[int, bytes]] = []
 
     def reply(self, batch: Any) -> None:
-        self.replies.update(batch)
+        self.replies.update({call: whole(message) for call, message in batch})
 
     def fail(self, batch: Any) -> None:
         self.failures.update({call: (code, text) for call, code, text in batch})

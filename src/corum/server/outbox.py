@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from corum import errors
 
 GRPC_OK = 0
 
+Message = bytes | list[bytes]
+"""One message: whole, or in pieces when joining 300 MB would keep everybody waiting."""
+
+
+def whole(message: Message) -> bytes:
+    """For those who cannot do with pieces."""
+    return message if isinstance(message, bytes) else b"".join(message)
+
 
 class Answers(Protocol):
     """The part of the transport that takes answers (see `_transport.pyi`)."""
 
-    def reply(self, batch: Sequence[tuple[int, bytes]], /) -> None: ...
+    def reply(self, batch: Sequence[tuple[int, Message]], /) -> None: ...
     def fail(self, batch: Sequence[tuple[int, int, str]], /) -> None: ...
     def send(self, batch: Sequence[tuple[int, bytes]], /) -> list[int]: ...
 
@@ -32,7 +40,7 @@ class Outbox:
     __slots__ = ("blocked", "converters", "failures", "messages", "replies", "sent_total")
 
     def __init__(self) -> None:
-        self.replies: list[tuple[int, bytes]] = []
+        self.replies: list[tuple[int, Message]] = []
         self.failures: list[tuple[int, int, str]] = []
         self.messages: list[tuple[int, bytes]] = []
         self.converters: dict[int, Converter] = {}
@@ -41,9 +49,11 @@ class Outbox:
         self.sent_total = 0
 
     def answer(self, call: int, result: Any) -> None:
-        """The result of a proposal: response bytes, or the error that came of it."""
+        """The result of a proposal: response bytes (or pieces), or the error."""
         if type(result) is bytes:
             self.replies.append((call, result))
+        elif type(result) is list:
+            self.replies.append((call, cast("list[bytes]", result)))
         else:
             self.error(call, result)
 
@@ -89,7 +99,7 @@ class Outbox:
             if converter is None:
                 self.replies.append((call, message))
             else:
-                converter.reply(message)
+                converter.reply(whole(message))
         failures, self.failures = self.failures, []
         for call, code, text in failures:
             converter = converters.pop(call, None)

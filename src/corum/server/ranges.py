@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from io import BytesIO
 from itertools import accumulate
 from typing import Any, Final, Protocol
 
@@ -157,16 +156,13 @@ class Ranges:
         return self._store.plan_range(request.key, request.range_end, range_options(request))
 
 
-def big_body(job: RangeJob, header: bytes) -> bytes:
-    """`range_body` of a job, by a worker. Written piece by piece: to join a million KeyValues at
-    once holds the interpreter, and with it everybody's puts, for some 200 ms."""
-    body = BytesIO()
-    body.write(header)
-    for kvs in job.stream():
-        body.write(kv_fields(kvs))
+def big_body(job: RangeJob, header: bytes) -> list[bytes]:
+    """`range_body` of a job, by a worker, in pieces that nobody ever joins: to copy a million
+    KeyValues at once holds the interpreter, and with it everybody's puts, for some 200 ms."""
+    pieces = [header, *map(kv_fields, job.stream())]
     assert job.result is not None, "a stream that has ended has a result"
-    body.write(range_tail(job.result))
-    return body.getvalue()
+    pieces.append(range_tail(job.result))
+    return pieces
 
 
 def range_chunks(result: RangeResult, header: bytes) -> list[bytes]:

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from corum import _transport as wire
 from corum import errors
+from corum.server.outbox import Message, whole
 from corum.sim.world import World
 
 NETWORK_NS: Final = 150_000
@@ -137,10 +138,10 @@ class Network:
 
     # ---- the member's side (`Answers`)
 
-    def reply(self, batch: Sequence[tuple[int, bytes]], /) -> None:
+    def reply(self, batch: Sequence[tuple[int, Message]], /) -> None:
         """Answers of unary calls."""
         for number, message in batch:
-            self._answer(number, (-1, message), (errors.OK, ""))
+            self._answer(number, (-1, whole(message)), (errors.OK, ""))
 
     def fail(self, batch: Sequence[tuple[int, int, str]], /) -> None:
         """Ends of calls."""
