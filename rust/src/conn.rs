@@ -170,7 +170,8 @@ impl Conn {
             if state.phase == Phase::Open && !state.input.is_empty() {
                 self.understand(core, state, &[]);
             }
-            if state.may_read() {
+            let may_read = state.may_read();
+            if may_read {
                 if core.inbox_full() {
                     core.stall(cx.waker());
                 } else {
@@ -188,6 +189,7 @@ impl Conn {
                 Phase::Dead => return Poll::Ready(()),
                 Phase::Closing if state.io.unsent() == 0 => state.linger(core),
                 _ if progress => {}
+                _ if !may_read && state.may_read() => {} // what was unsent kept it from reading
                 _ => return Poll::Pending,
             }
         }
@@ -301,8 +303,9 @@ impl Conn {
         if state.phase == Phase::Dead {
             return;
         }
+        let may_read = state.may_read();
         let all = self.write(core, state, None);
-        let has_work = !state.input.is_empty() || state.phase != Phase::Open;
+        let has_work = !state.input.is_empty() || state.phase != Phase::Open || !may_read;
         if !matches!(all, Ok(true)) || has_work {
             state.wake();
         }

@@ -271,6 +271,27 @@ def test_http_streams_both_ways(client: transport.Transport, server: EchoServer)
     )
 
 
+def test_uploads_are_answered(client: transport.Transport, server: EchoServer) -> None:
+    """A connection that stopped reading for what it had to send goes on once it is sent."""
+    address = server.transport.listen("http://127.0.0.1:0", streaming=["/raft/"]).address
+
+    def answer(event: tuple[Any, ...]) -> None:
+        if event[0] == transport.HTTP_CHUNK:
+            server.transport.consume(event[1], len(event[2]))
+        if event[0] == transport.HTTP_END:
+            server.transport.http_reply(event[1], 204, [], b"")
+
+    server.http = answer
+    channel = client.connect(address)
+    for _ in range(40):
+        call = channel.http_request("POST", "/raft/snapshot", body=None)
+        for _ in range(4):
+            client.http_send(call, bytes(1 << 20))
+        client.http_finish(call)
+        while (event := events(client, 1)[0])[0] != transport.RESPONSE_END:
+            assert event[0] in (transport.WRITABLE, transport.RESPONSE_HEAD), event
+
+
 def test_fileno_wakes_selectors(client: transport.Transport) -> None:
     """The descriptor is readable exactly while something waits."""
     import select
