@@ -92,6 +92,7 @@ def test_a_wait_outlives_the_leader(cluster: Cluster, our_program: Program) -> N
     leader = cluster.leader()
     assert put(leader, "/k", "before")[0] == 201
     follower = next(m for m in cluster.members.values() if m is not leader)
+    until(lambda: follower.http("GET", "/v2/keys/k")[0] == 200, "the change on the follower")
     kept, lost = waiting(follower, "/k"), waiting(leader, "/k")
     index = int(lost.answer.headers["X-Etcd-Index"])
     leader.kill()
