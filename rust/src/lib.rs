@@ -3,7 +3,7 @@
 //! Reading order: `transport` (what Python holds), `core` (the runtime thread), `conn` (one
 //! socket), `loan` (how a lone answer avoids that thread), `server` and `h1` (what it says),
 //! `channel`, `rpc_client` and `http_client` (the other direction). `h2`, `queue`, `hpack`,
-//! `grpc`, `http`, `chunked` and `der` are pure. The boundary is `src/corum/_transport.pyi`.
+//! `grpc`, `http`, `chunked` and `der` are pure, `records` serves clients. The boundary is `src/corum/_transport.pyi`.
 
 mod calls;
 mod channel;
@@ -27,6 +27,7 @@ mod log_writer;
 mod outbound;
 mod peer;
 mod queue;
+mod records;
 mod rpc_client;
 mod server;
 mod settings;
@@ -71,6 +72,7 @@ fn _transport(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<listener::Listener>()?;
     module.add_class::<transport::Transport>()?;
     module.add_class::<log_writer::LogWriter>()?;
+    module.add_class::<records::Records>()?;
     module.add_function(wrap_pyfunction!(crc::crc32c, module)?)?;
     module.add_function(wrap_pyfunction!(crc::crc32c_chain, module)?)?;
     Ok(())

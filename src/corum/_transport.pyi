@@ -78,6 +78,7 @@ __all__ = [
     "Listener",
     "LogWriter",
     "Peer",
+    "Records",
     "RpcError",
     "ServerTls",
     "Settings",
@@ -505,6 +506,20 @@ class LogWriter:
 
     def close(self) -> None:
         """Finish what was submitted and join the thread. Idempotent."""
+
+@final
+class Records:
+    """A repeated field of a protobuf message, decoded without an object for each of its messages.
+
+    `fields`: number and kind ("bytes", or "int" for varints that are signed) of up to 8 fields.
+    """
+
+    def __new__(
+        cls, number: int, fields: Sequence[tuple[int, Literal["bytes", "int"]]]
+    ) -> Records: ...
+    def decode(self, message: bytes) -> tuple[list[tuple[Any, ...]], bytes]:
+        """(records, the rest of the message unchanged). A record is a tuple of its fields in the
+        order they were named in, absent ones b"" or 0. Raises ValueError for broken messages."""
 
 def crc32c(data: bytes, crc: int = 0, /) -> int:
     """CRC-32C (Castagnoli) of `data`, continuing from the value `crc`."""

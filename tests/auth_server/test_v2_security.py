@@ -106,11 +106,26 @@ class Talk:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         connection.request(verb, path, text, headers)
         answer = connection.getresponse()
-        found = answer.read().decode()
+        found = settled(answer.read().decode())
         connection.close()
         kept = {name: answer.headers[name] for name in ("Content-Type", "X-Etcd-Index", "Allow")}
         self.said.append((verb, path, body, auth, answer.status, kept, found))
         return found
+
+
+def settled(text: str) -> str:
+    """Unsorted listings come in the order of Go's maps, which is chance."""
+    if '"nodes"' not in text:
+        return text
+    body = json.loads(text)
+
+    def sort(node: Any) -> None:
+        node["nodes"] = sorted(node.get("nodes", ()), key=lambda one: one["key"])
+        for one in node["nodes"]:
+            sort(one)
+
+    sort(body["node"])
+    return json.dumps(body)
 
 
 def kv(read: Any = None, write: Any = None) -> Any:

@@ -12,6 +12,7 @@ from itertools import repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from corum._transport import Records
 from corum.values import value
 
 if TYPE_CHECKING:
@@ -168,6 +169,10 @@ class Status:
     is_learner: bool
 
 
+# KeyValue's fields (mvccpb), in the order of the named tuple.
+_PAIRS = Records(
+    2, [(1, "bytes"), (5, "bytes"), (2, "int"), (3, "int"), (4, "int"), (6, "int")]
+)  # of a RangeResponse
 _header_fields = attrgetter("cluster_id", "member_id", "revision", "raft_term")
 _pair_fields = attrgetter("key", "value", "create_revision", "mod_revision", "version", "lease")
 # A named tuple's own constructor is Python; this one is not.
@@ -187,6 +192,22 @@ def key_value(message: kvpb.KeyValue) -> KeyValue:
 def key_values(messages: Iterable[kvpb.KeyValue]) -> tuple[KeyValue, ...]:
     """As `key_value`, for many."""
     return tuple(map(_new_pair, map(_pair_fields, messages)))
+
+
+def decoded_pair(answer: bytes) -> KeyValue | None:
+    """The first key in the bytes of a RangeResponse, None without one. Raises ValueError."""
+    pairs, _ = _PAIRS.decode(answer)
+    return _new_pair(pairs[0]) if pairs else None
+
+
+def decoded_range(answer: bytes) -> RangeResult:
+    """The result in the bytes of a RangeResponse. Raises ValueError."""
+    pairs, rest = _PAIRS.decode(answer)
+    from corum.pb import rpc
+
+    message = rpc.RangeResponse.FromString(rest)
+    kvs = tuple(map(_new_pair, pairs))
+    return RangeResult(header(message.header), kvs, message.more, message.count)
 
 
 def range_result(message: rpc.RangeResponse) -> RangeResult:

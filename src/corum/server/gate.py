@@ -106,6 +106,7 @@ class Gate:
         } | dict.fromkeys(_ADMIN, self._may_all)
         self._served: dict[Any, Callable[[Identity, Any], None]] = {
             rpc.RangeRequest: self._may_range,
+            bytes: self._may_read_key,
             Plan: self._may_txn,
         }
 
@@ -212,6 +213,9 @@ class Gate:
 
     def _may_range(self, who: Identity, request: Any) -> None:
         self._store.check_read(who, request.key, request.range_end)
+
+    def _may_read_key(self, who: Identity, key: bytes) -> None:
+        self._store.check_read(who, key, b"")
 
     def _may_put(self, who: Identity, request: Any) -> None:
         self._store.check_write(who, request.key, prev_kv=request.prev_kv)

@@ -12,7 +12,8 @@ reads has confirmed that this member leads and has applied all that was committe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias
 
 from corum import errors
 from corum.lease import Lessor
@@ -23,6 +24,10 @@ from corum.values import NS_PER_MS, LeaseId
 CHECK_NS: Final = 500 * NS_PER_MS
 REVOKES_PER_CHECK: Final = 500
 CHECKPOINTS_PER_CHECK: Final = 1_000
+
+
+Renewal: TypeAlias = tuple[LeaseId, Callable[[int], None], Callable[[BaseException], None]]
+"""(lease, done, failed), see `Leases.renew`."""
 
 
 class Leader(Protocol):
@@ -67,6 +72,9 @@ class Leases:
         self.now_ns = 0
         self.expired_total = 0
         self.renewed_total = 0
+        self._renewals: list[Renewal] = []
+        """What came in this turn, and is confirmed by one round."""
+        self._renewals_ns = 0
 
     def lead(self, now_ns: int) -> None:
         """This member leads: leases get their remaining TTL plus an election timeout."""
@@ -87,24 +95,32 @@ class Leases:
 
         Raises TOO_MANY_REQUESTS.
         """
-        if self.primary:
-            self._proposer.confirm(lambda: self._renew(lease, done, failed), failed)
-        else:
+        if not self.primary:
             self._proposer.forwarding.renew(lease, done, failed)
-
-    def _renew(
-        self, lease: LeaseId, done: Callable[[int], None], failed: Callable[[BaseException], None]
-    ) -> None:
-        if not self.primary:  # not any more: the leader decides
-            _or_fail(lambda: self.renew(lease, done, failed), failed)
             return
-        try:
-            ttl_s = self.lessor.renew(lease, self.now_ns)
-        except errors.EtcdError:
-            ttl_s = 0
-        else:
-            self.renewed_total += 1
-        done(ttl_s)
+        if not self._renewals or self._renewals_ns != self.now_ns:
+            renewals: list[Renewal] = []
+            self._proposer.confirm(
+                lambda: self._renew_all(renewals), lambda error: _fail_all(renewals, error)
+            )
+            self._renewals, self._renewals_ns = renewals, self.now_ns
+        self._renewals.append((lease, done, failed))
+
+    def _renew_all(self, renewals: list[Renewal]) -> None:
+        self._renewals = []
+        if not self.primary:  # not any more: the leader decides
+            for lease, done, failed in renewals:
+                _or_fail(partial(self.renew, lease, done, failed), failed)
+            return
+        renew, now_ns = self.lessor.renew, self.now_ns
+        for lease, done, _ in renewals:
+            try:
+                ttl_s = renew(lease, now_ns)
+            except errors.EtcdError:
+                ttl_s = 0
+            else:
+                self.renewed_total += 1
+            done(ttl_s)
 
     def time_to_live(self, request: Any, done: Callable[[Any], None]) -> None:
         """A LeaseTimeToLiveResponse without header, or the error. Raises TOO_MANY_REQUESTS."""
@@ -147,6 +163,11 @@ class Leases:
                 self._proposer.propose_as_leader(
                     LEASE_CHECKPOINT, request.SerializeToString(), request
                 )
+
+
+def _fail_all(renewals: list[Renewal], error: BaseException) -> None:
+    for _, _, failed in renewals:
+        failed(error)
 
 
 def _or_fail(ask: Callable[[], None], failed: Callable[[BaseException], None]) -> None:

@@ -21,10 +21,6 @@ CHUNK_BYTES: Final = 1_048_576
 """KeyValues in one message of a RangeStream, about."""
 
 
-KEY_ONLY: Final = 2
-"""Bytes of a request beside the key when a short key is all it holds."""
-
-
 class World(Protocol):
     """What ranges need of the ports: workers, and a clock to tell how long they take."""
 
@@ -73,19 +69,20 @@ class Ranges:
 
         self._jobs.start(run, ended)
 
+    def serve_key(self, call: int, key: bytes) -> None:
+        """Answer a RangeRequest for one key and nothing else, the commonest read."""
+        self.ranges_total += 1
+        store = self._store
+        kv = store.get(key)
+        body = b"" if kv is None else b"\x12" + varint(len(kv)) + kv + b"\x20\x01"
+        self._out.replies.append((call, self._headers.at(store.revision) + body))
+
     def serve(self, call: int, request: Any) -> None:
         """Answer a RangeRequest."""
         self.ranges_total += 1
         self._serve(call, request)
 
     def _serve(self, call: int, request: Any) -> None:
-        store = self._store
-        extra = request.ByteSize() - len(request.key)
-        if extra == KEY_ONLY or (extra == KEY_ONLY + 2 and request.serializable):
-            kv = store.get(request.key)  # nothing but a short key: the commonest read
-            body = b"" if kv is None else b"\x12" + varint(len(kv)) + kv + b"\x20\x01"
-            self._out.replies.append((call, self._headers.at(store.revision) + body))
-            return
         try:
             plan = self._plan(request)
         except errors.EtcdError as error:
@@ -98,7 +95,7 @@ class Ranges:
             header = self._headers.at(plan.revision)
             self._out.replies.append((call, range_body(plan, header)))
             return
-        header = self._headers.at(store.revision)
+        header = self._headers.at(self._store.revision)
 
         def done(result: object) -> None:
             self._out.answer(call, result)

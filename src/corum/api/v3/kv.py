@@ -21,6 +21,10 @@ from corum.server.node import HAS_LEADER
 from corum.server.operations import COMPACTION, DELETE_RANGE, PUT, TXN
 from corum.server.space import PUT_COST, plan_cost
 
+KEY_TAG: Final = b"\x0a"
+SERIALIZABLE: Final = b"\x38\x01"
+"""Field 7 of a RangeRequest."""
+
 ONE_BYTE: Final = 0x80
 TWO_BYTES: Final = 0x4000
 
@@ -43,9 +47,20 @@ class KvService(Service):
 
     def range(self, call: int, message: bytes, meta: Any) -> None:
         """A read: of this member's state as it is (serializable), or behind a ReadIndex round."""
+        node, size = self.node, len(message)
+        if message[:1] == KEY_TAG and 2 < size < ONE_BYTE:  # a short key alone is not decoded
+            if message[1] == size - 2:
+                node.check_open(meta)
+                node.reads.add(node.ranges.serve_key, call, message[2:], meta)
+                return
+            if message[1] == size - 4 and message[-2:] == SERIALIZABLE and size > 4:
+                key = message[2:-2]
+                node.gate.read(meta, key, b"")
+                node.check_local(meta)
+                node.ranges.serve_key(call, key)
+                return
         request = decoded(rpc.RangeRequest, message)
         check_range(request)
-        node = self.node
         if request.serializable:
             node.gate.read(meta, request.key, request.range_end)
             node.check_local(meta)

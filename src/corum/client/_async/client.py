@@ -120,8 +120,7 @@ class AsyncClient:
         """One key, None when there is none. serializable: from this member, perhaps stale."""
         request = requests.one_key_bytes(key, revision, serializable=serializable)
         answer = await self.session.call_bytes(methods.RANGE, request, timeout_s)
-        pairs = methods.RANGE.decode(answer).kvs
-        return results.key_value(pairs[0]) if pairs else None
+        return results.decoded_pair(answer)
 
     async def range(
         self,
@@ -134,7 +133,7 @@ class AsyncClient:
         """[key, end), or with `prefix` / `from_key`; options as of `requests.range_request`."""
         request = requests.range_request(key, end, **options).SerializeToString()
         answer = await self.session.call_bytes(methods.RANGE, request, timeout_s)
-        return results.range_result(methods.RANGE.decode(answer))
+        return results.decoded_range(answer)
 
     async def scan(
         self,
@@ -156,10 +155,12 @@ class AsyncClient:
         left = request.limit or 1 << 62
         while left > 0:
             request.limit = min(page, left)
-            response = await self.session.call(methods.RANGE, request, timeout_s=timeout_s)
+            asked = request.SerializeToString()
+            found = await self.session.call_bytes(methods.RANGE, asked, timeout_s)
+            response = results.decoded_range(found)
             request.revision = request.revision or response.header.revision
             for pair in response.kvs:
-                yield results.key_value(pair)
+                yield pair
             if not response.more:
                 return
             left -= len(response.kvs)

@@ -121,8 +121,7 @@ class Client:
         """One key, None when there is none. serializable: from this member, perhaps stale."""
         request = requests.one_key_bytes(key, revision, serializable=serializable)
         answer = self.session.call_bytes(methods.RANGE, request, timeout_s)
-        pairs = methods.RANGE.decode(answer).kvs
-        return results.key_value(pairs[0]) if pairs else None
+        return results.decoded_pair(answer)
 
     def range(
         self,
@@ -135,7 +134,7 @@ class Client:
         """[key, end), or with `prefix` / `from_key`; options as of `requests.range_request`."""
         request = requests.range_request(key, end, **options).SerializeToString()
         answer = self.session.call_bytes(methods.RANGE, request, timeout_s)
-        return results.range_result(methods.RANGE.decode(answer))
+        return results.decoded_range(answer)
 
     def scan(
         self,
@@ -157,10 +156,12 @@ class Client:
         left = request.limit or 1 << 62
         while left > 0:
             request.limit = min(page, left)
-            response = self.session.call(methods.RANGE, request, timeout_s=timeout_s)
+            asked = request.SerializeToString()
+            found = self.session.call_bytes(methods.RANGE, asked, timeout_s)
+            response = results.decoded_range(found)
             request.revision = request.revision or response.header.revision
             for pair in response.kvs:
-                yield results.key_value(pair)
+                yield pair
             if not response.more:
                 return
             left -= len(response.kvs)
