@@ -163,7 +163,9 @@ def draw(found: Medians, folder: Path) -> list[str]:
 def write(page: Path, data: dict[str, Any]) -> None:
     found = medians(data["results"])
     machine, versions = data["machine"], data["versions"]
-    rounds = max((len(runs) for by in data["results"].values() for runs in by.values()), default=0)
+    rounds = {len(runs) for by in data["results"].values() for runs in by.values() if runs}
+    least, most = min(rounds, default=0), max(rounds, default=0)
+    counted = f"{most} round{'s' * (most != 1)}" if least == most else f"{least} to {most} rounds"
     lines = [
         "# Benchmarks",
         "",
@@ -171,7 +173,7 @@ def write(page: Path, data: dict[str, Any]) -> None:
         "Go etcd and corum run alternately on fresh data directories of the same file system.",
         "The load comes from one neutral program on etcd's own Go client "
         "(`benchmarks/go/loadgen`), on the same cores.",
-        f"Figures are medians of {rounds} round{'s' * (rounds != 1)}; "
+        f"Figures are medians of {counted}; "
         "CPU is the server's user and system time per request, children included, "
         "and the sum over the members where there are several.",
         *(
