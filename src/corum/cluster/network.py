@@ -39,6 +39,7 @@ class Network:
         self._cut: frozenset[tuple[str, str]] = frozenset()
         self._halves: set[_Half] = set()
         self._dials: set[asyncio.Task[None]] = set()
+        self._is_closing = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="corum-network", daemon=True)
         self._thread.start()
@@ -98,6 +99,7 @@ class Network:
             return
 
         async def act() -> None:
+            self._is_closing = True
             for server in self._servers.values():
                 server.close()
             await asyncio.sleep(0)  # what was just accepted gets its half
@@ -140,6 +142,9 @@ class Network:
 
     def dial(self, half: _Half, port: int) -> None:
         """Connect to the member itself."""
+        if self._is_closing:  # accepted a moment ago: nobody would end the dial
+            half.abort()
+            return
 
         async def dialled() -> None:
             try:
