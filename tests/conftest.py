@@ -11,6 +11,7 @@ from hypothesis import Phase, settings
 sys.path.append(str(Path(__file__).parent))  # `from oracle import ...`, also in importlib mode
 
 from oracle import servers
+from oracle.clusters import Cluster
 
 settings.register_profile("suite", deadline=None, derandomize=True)  # a red build repeats
 settings.register_profile(
@@ -50,6 +51,15 @@ def go_program() -> servers.Program:
 
 
 @pytest.fixture(scope="session")
+def newest() -> servers.Program:
+    """The newest Go etcd."""
+    program = servers.go_newest()
+    if program is None:
+        pytest.skip("the newest Go etcd is not built")
+    return program
+
+
+@pytest.fixture(scope="session")
 def go_tools() -> Path:
     """Folder with Go's etcd, etcdctl and etcdutl 3.5.1."""
     folder = servers.go_tools()
@@ -63,3 +73,14 @@ def our_server(our_program: servers.Program, tmp_path: Path) -> Iterator[servers
     """Ours, started on an empty folder."""
     with servers.running(our_program, tmp_path / "ours") as server:
         yield server
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster of processes that is gone after the test."""
+    made = Cluster(tmp_path)
+    try:
+        yield made
+    finally:
+        for member in made.members.values():
+            member.kill()

@@ -86,12 +86,12 @@ def test_kill_start_pause_resume_restart(cluster: corum.LocalCluster) -> None:
     cluster.kill("m1")
     assert not cluster.members["m1"].is_running
     assert cluster.members["m1"].state == "ended with -9"
-    put(cluster, "m2", "two of three")
+    put(cluster, cluster.leader(), "two of three")
     cluster.start("m1")
     cluster.pause("m2")
     assert cluster.status("m2") is None
     until(lambda: cluster.leader() != "m2")
-    put(cluster, "m3", "still two")
+    put(cluster, cluster.leader(), "still two")
     cluster.resume("m2")
     cluster.restart("m3")
     cluster.wait_ready()

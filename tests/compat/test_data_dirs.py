@@ -5,34 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from oracle.clusters import Cluster, call, until
 from oracle.moving import Load, encoded, get, id_of, members, put, same_hash
-from oracle.servers import Program, Server, go_newest
+from oracle.servers import Program, Server
 
 pytestmark = [pytest.mark.compat, pytest.mark.process, pytest.mark.slow]
 
 LEASE = "77"
-
-
-@pytest.fixture
-def newest() -> Program:
-    program = go_newest()
-    if program is None:
-        pytest.skip("the newest Go etcd is not built")
-    return program
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    yield made
-    for member in made.members.values():
-        member.kill()
 
 
 class Content:

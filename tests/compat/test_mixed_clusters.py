@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from oracle.clusters import Cluster, call, until
 from oracle.moving import Load, add, id_of, members, put, remove, replace, same_hash
-from oracle.servers import Program, Server, go_newest
+from oracle.servers import Program, Server
 
 pytestmark = [pytest.mark.compat, pytest.mark.process, pytest.mark.slow]
 
@@ -19,24 +17,6 @@ pytestmark = [pytest.mark.compat, pytest.mark.process, pytest.mark.slow]
 def _long(long: bool) -> None:
     if not long:
         pytest.skip("with --long")
-
-
-@pytest.fixture
-def newest() -> Program:
-    program = go_newest()
-    if program is None:
-        pytest.skip("the newest Go etcd is not built")
-    return program
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
-    try:
-        yield made
-    finally:
-        for member in made.members.values():
-            member.kill()
 
 
 def three(cluster: Cluster, program: Program, *flags: str) -> list[str]:

@@ -87,30 +87,28 @@ def test_clients_prove_themselves(server: SecureServer, authority: Authority) ->
 
 
 def test_peers_talk_over_tls_with_go_among_them(
-    our_program: servers.Program, go_program: servers.Program, tmp_path: Path, authority: Authority
+    our_program: servers.Program,
+    go_program: servers.Program,
+    cluster: Cluster,
+    authority: Authority,
 ) -> None:
     """Three members, one of them Go's, all demanding certificates; then one leaves and returns."""
-    cluster = Cluster(tmp_path)
     cert, key = authority.issue("member", "member", "localhost")
     flags = (
         f"--peer-cert-file={cert}", f"--peer-key-file={key}",
         f"--peer-trusted-ca-file={authority.file}", "--peer-client-cert-auth",
         "--peer-cert-allowed-cn=member",
     )  # fmt: skip
-    try:
-        for name, program in (("m1", our_program), ("m2", our_program), ("m3", go_program)):
-            cluster.add(program, name, *flags).peer_scheme = "https"
-        cluster.start(["m1", "m2", "m3"])
-        members = list(cluster.members.values())
-        assert call(members[0], "kv/put", {"key": "aw==", "value": "dg=="})["header"]["revision"]
-        for member in members:
-            assert call(member, "kv/range", {"key": "aw=="})["count"] == "1"
-        members[1].stop()
-        members[1].start()
-        assert call(members[1], "kv/range", {"key": "aw=="})["count"] == "1"
-    finally:
-        for member in cluster.members.values():
-            member.kill()
+    for name, program in (("m1", our_program), ("m2", our_program), ("m3", go_program)):
+        cluster.add(program, name, *flags).peer_scheme = "https"
+    cluster.start(["m1", "m2", "m3"])
+    members = list(cluster.members.values())
+    assert call(members[0], "kv/put", {"key": "aw==", "value": "dg=="})["header"]["revision"]
+    for member in members:
+        assert call(member, "kv/range", {"key": "aw=="})["count"] == "1"
+    members[1].stop()
+    members[1].start()
+    assert call(members[1], "kv/range", {"key": "aw=="})["count"] == "1"
 
 
 def test_automatic_certificates(our_program: servers.Program, tmp_path: Path) -> None:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 SYNC_NS: Final = 500 * NS_PER_MS
 RIGHTS: Final = "/2"
 """Where users and roles of the v2 API are."""
-_MEMBERS: Final = v2store.CLUSTER_PREFIX + "/members"
-_REMOVED: Final = v2store.CLUSTER_PREFIX + "/removed_members"
 
 
 class V2:
@@ -113,19 +111,23 @@ class V2:
         body: dict[str, Any] = {"peerURLs": member.peer_urls}
         if member.is_learner:
             body["isLearner"] = True
-        self._set(f"{_MEMBERS}/{member.id:x}/raftAttributes", body)
+        self._set(f"{v2store.MEMBERS_PREFIX}/{member.id:x}/raftAttributes", body)
 
     def member_removed(self, member: int) -> None:
         """Gone for good."""
         now_ns = self._node.ports.unix_time_ns()
-        request = Request("DELETE", f"{_MEMBERS}/{member:x}", dir=True, recursive=True)
+        request = Request(
+            "DELETE", f"{v2store.MEMBERS_PREFIX}/{member:x}", dir=True, recursive=True
+        )
         v2store.apply(self.store, request, now_ns)
-        v2store.apply(self.store, Request("PUT", f"{_REMOVED}/{member:x}", "removed"), now_ns)
+        v2store.apply(
+            self.store, Request("PUT", f"{v2store.REMOVED_PREFIX}/{member:x}", "removed"), now_ns
+        )
 
     def member_named(self, member: int, name: str, client_urls: list[str]) -> None:
         """What a member says of itself."""
         body = {"name": name, "clientURLs": client_urls}
-        self._set(f"{_MEMBERS}/{member:x}/attributes", body)
+        self._set(f"{v2store.MEMBERS_PREFIX}/{member:x}/attributes", body)
 
     def members_then(self) -> Members:
         """The list as this store has it: while a log is replayed, that of the entry before."""
@@ -134,7 +136,7 @@ class V2:
         found.learners_max = mine.learners_max
         tree = self.store.tree
         try:
-            for node in (tree.find(_MEMBERS, 0).children or {}).values():
+            for node in (tree.find(v2store.MEMBERS_PREFIX, 0).children or {}).values():
                 attributes = (node.children or {}).get("raftAttributes")
                 if attributes is not None:
                     body: dict[str, Any] = json.loads(attributes.value)
@@ -142,7 +144,9 @@ class V2:
                         json.dumps({**body, "id": int(node.name, 16)}).encode()
                     )
                     found.by_id[member.id] = member
-            found.removed.update(int(name, 16) for name in tree.find(_REMOVED, 0).children or ())
+            found.removed.update(
+                int(name, 16) for name in tree.find(v2store.REMOVED_PREFIX, 0).children or ()
+            )
         except V2Error:
             pass  # a store without members, or one that has removed none
         return found

@@ -4,22 +4,18 @@ nothing fails and everything must come to an end; then the judges."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from corum.backend import schema
-from corum.pb import rpc
+from corum.sim.acts import Acts
 from corum.sim.chaos import Chaos
-from corum.sim.checkers import check
 from corum.sim.cluster import Cluster
 from corum.sim.cluster_workload import ClusterWorkload
 from corum.sim.linearizability import check_linearizable
 from corum.sim.machines import Machine
 from corum.sim.member import Faults
-from corum.sim.sessions import Operation, Process, spawn
+from corum.sim.sessions import Process, spawn
 from corum.sim.simulation import random_config
-from corum.sim.watch_checks import check_hashes, check_watches
-from corum.sim.watchers import WatchStream
-from corum.sim.workload import TTL_MAX_S
 from corum.sim.world import Violation, World
 from corum.values import NS_PER_MS, NS_PER_S
 
@@ -27,7 +23,6 @@ ACT_NS: Final = 900 * NS_PER_S
 """Virtual time that an act may take."""
 CONVERGED_NS: Final = 60 * NS_PER_S
 """After which all members must hold the same, when nothing fails."""
-LEASES_GONE_NS: Final = (TTL_MAX_S + 1 + 4 + 1) * NS_PER_S
 COMPARE_NS: Final = 700 * NS_PER_MS
 REPLICATED: Final = tuple(
     name for name in schema.ETCD_BUCKETS if name not in (schema.META, schema.CLUSTER)
@@ -45,8 +40,12 @@ def random_faults(world: World) -> Faults:
     )
 
 
-class ClusterSimulation:
+class ClusterSimulation(Acts[ClusterWorkload]):
     """One seed."""
+
+    act_ns = ACT_NS
+    answer_ns = CONVERGED_NS
+    patience_ns = 5 * NS_PER_S
 
     def __init__(
         self,
@@ -84,20 +83,13 @@ class ClusterSimulation:
             spawn(process)
         spawn(self._compare())
         self.chaos.begin()
-        self._act(lambda: not workload.running, "the clients are not done")
+        self.act(lambda: not workload.running, "the clients are not done")
         self.world.trace("act two")
         self.chaos.stop()
         revision = self._settle()
         self.world.trace(f"settled at {revision}")
-        history = workload.auditor.history
-        check(workload.auditor, workload.operations)
-        check_watches(history, [workload.auditor, *workload.watchers])
-        check_hashes(history, workload.operations)
+        self.verdict()
         check_linearizable(workload.operations)
-
-    def _act(self, done: Callable[[], bool], complaint: str, limit_ns: int = ACT_NS) -> None:
-        if not self.world.run_until(done, limit_ns):
-            raise Violation(complaint)
 
     def _compare(self) -> Process:
         """Hashes of all members at the same revision, again and again."""
@@ -112,29 +104,15 @@ class ClusterSimulation:
         """All come together, leases run out, watchers catch up, a power failure changes nothing."""
         self._everybody_joins()
         self._converge()
-        self.world.run_for(LEASES_GONE_NS)
-        leases = self._ask("Lease/LeaseLeases", rpc.LeaseLeasesRequest()).response.leases
-        if leases:
-            raise Violation(f"leases that do not expire: {leases}")
-        before = self._everything()
+        self.let_leases_expire()
+        before = self.everything()
         self._converge()
         self.world.trace("power failure of all")
         for machine in self.cluster.up:
             machine.crash(power=True)
         self._converge()
-        after = self._everything()
-        if (before.response.kvs, before.revision) != (after.response.kvs, after.revision):
-            raise Violation(f"a power failure of all has changed {before} to {after}")
-        streams = [self.workload.auditor, *self.workload.watchers]
-        for stream in streams:
-            spawn(self._hurry(stream))
-        self._act(
-            lambda: all(
-                watch.next > after.revision for each in streams for watch in each.watches.values()
-            ),
-            f"watchers do not get to {after.revision}",
-            CONVERGED_NS,
-        )
+        after = self.unchanged(before, "a power failure of all")
+        self.watchers_get_to(after.revision)
         return after.revision
 
     def _everybody_joins(self) -> None:
@@ -147,7 +125,7 @@ class ClusterSimulation:
 
         while not done:
             spawn(process())
-            self._act(lambda: bool(done), "the list of members is not answered", CONVERGED_NS)
+            self.act(lambda: bool(done), "the list of members is not answered", CONVERGED_NS)
 
     def _converge(self) -> None:
         """Whoever is a member runs, follows one leader, and holds the same. Raises Violation."""
@@ -205,33 +183,6 @@ class ClusterSimulation:
                 f" {node.reconfiguration.conf_state}"
             )
         return "\n".join(parts)
-
-    def _hurry(self, stream: WatchStream) -> Process:
-        """Have a stream tell how far it is, so that silence can be told from loss."""
-        stream.patience_ns = 0
-        while True:
-            stream.ask_progress()
-            yield lambda resume: self.world.after(500 * NS_PER_MS, lambda: resume(None))
-
-    def _everything(self) -> Operation:
-        return self._ask("KV/Range", rpc.RangeRequest(key=b"\0", range_end=b"\0"))
-
-    def _ask(self, name: str, request: Any) -> Operation:
-        """Ask until there is an answer."""
-        client = self.workload.client("judge")
-        found: list[Operation] = []
-
-        def process() -> Process:
-            while not found:
-                operation: Operation = yield client.ask(name, request, 5 * NS_PER_S)
-                if operation.succeeded:
-                    found.append(operation)
-                else:
-                    yield client.sleep(100 * NS_PER_MS)
-
-        spawn(process())
-        self._act(lambda: bool(found), f"no answer to {name}", CONVERGED_NS)
-        return found[0]
 
 
 def content_of(machine: Machine) -> dict[str, list[tuple[bytes, bytes]]]:

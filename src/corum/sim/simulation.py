@@ -4,23 +4,19 @@ everything must come to an end; then the judges."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from corum.pb import rpc
 from corum.server.node import NodeConfig
-from corum.sim.checkers import check
+from corum.sim.acts import Acts
 from corum.sim.member import NO_FAULTS, Faults, SimMember
-from corum.sim.sessions import Operation, Process, spawn
-from corum.sim.watch_checks import check_hashes, check_watches
-from corum.sim.watchers import WatchStream
-from corum.sim.workload import TTL_MAX_S, Workload
-from corum.sim.world import Violation, World
+from corum.sim.sessions import Process, spawn
+from corum.sim.workload import Workload
+from corum.sim.world import World
 from corum.values import NS_PER_MS, NS_PER_S
 
 ACT_NS: Final = 600 * NS_PER_S
 """Virtual time that an act may take."""
-LEASES_GONE_NS: Final = (TTL_MAX_S + 1 + 4 + 1) * NS_PER_S
-"""Longest TTL, an election timeout, one retry of a revocation, some checks."""
 
 
 def random_config(world: World) -> NodeConfig:
@@ -51,8 +47,10 @@ def random_faults(world: World) -> Faults:
     )
 
 
-class Simulation:
+class Simulation(Acts[Workload]):
     """One seed."""
+
+    act_ns = answer_ns = ACT_NS
 
     def __init__(
         self,
@@ -83,19 +81,12 @@ class Simulation:
         for process in self.workload.processes():
             spawn(process)
         spawn(self._fill_disk())
-        self._act(lambda: self.workload.running == 0, "the clients are not done")
+        self.act(lambda: self.workload.running == 0, "the clients are not done")
         self.world.trace("act two")
         self._heal()
         revision = self._settle()
         self.world.trace(f"settled at {revision}")
-        check(self.workload.auditor, self.workload.operations)
-        history = self.workload.auditor.history
-        check_watches(history, [self.workload.auditor, *self.workload.watchers])
-        check_hashes(history, self.workload.operations)
-
-    def _act(self, done: Callable[[], bool], complaint: str) -> None:
-        if not self.world.run_until(done, ACT_NS):
-            raise Violation(complaint)
+        self.verdict()
 
     def _fill_disk(self) -> Process:
         """Now and then there is no room for a while."""
@@ -118,56 +109,16 @@ class Simulation:
 
     def _settle(self) -> int:
         """Leases run out, watchers catch up, a restart changes nothing; the last revision."""
-        self._act(lambda: self.member.is_up, "the member does not come up")
-        self.world.run_for(LEASES_GONE_NS)
-        leases = self._ask("Lease/LeaseLeases", rpc.LeaseLeasesRequest()).response.leases
-        if leases:
-            raise Violation(f"leases that do not expire: {leases}")
-        self._ask("Maintenance/HashKV", rpc.HashKVRequest())
-        before = self._everything()
+        self.act(lambda: self.member.is_up, "the member does not come up")
+        self.let_leases_expire()
+        self.ask("Maintenance/HashKV", rpc.HashKVRequest())
+        before = self.everything()
         self.member.stop()
         self.world.run_for(NS_PER_S)
-        after = self._everything()
-        if (before.response.kvs, before.revision) != (after.response.kvs, after.revision):
-            raise Violation(f"a restart has changed {before} to {after}")
-        self._ask("Maintenance/HashKV", rpc.HashKVRequest())
-        streams = [self.workload.auditor, *self.workload.watchers]
-        for stream in streams:
-            spawn(self._hurry(stream))
-        self._act(
-            lambda: all(
-                watch.next > after.revision for each in streams for watch in each.watches.values()
-            ),
-            f"watchers do not get to {after.revision}",
-        )
+        after = self.unchanged(before, "a restart")
+        self.ask("Maintenance/HashKV", rpc.HashKVRequest())
+        self.watchers_get_to(after.revision)
         return after.revision
-
-    def _hurry(self, stream: WatchStream) -> Process:
-        """Have a stream tell how far it is, so that silence can be told from loss."""
-        stream.patience_ns = 0
-        while True:
-            stream.ask_progress()
-            yield lambda resume: self.world.after(500 * NS_PER_MS, lambda: resume(None))
-
-    def _everything(self) -> Operation:
-        return self._ask("KV/Range", rpc.RangeRequest(key=b"\0", range_end=b"\0"))
-
-    def _ask(self, name: str, request: Any) -> Operation:
-        """Ask until there is an answer."""
-        client = self.workload.client("judge")
-        found: list[Operation] = []
-
-        def process() -> Process:
-            while not found:
-                operation: Operation = yield client.ask(name, request)
-                if operation.succeeded:
-                    found.append(operation)
-                else:
-                    yield client.sleep(100 * NS_PER_MS)
-
-        spawn(process())
-        self._act(lambda: bool(found), f"no answer to {name}")
-        return found[0]
 
 
 def simulate(seed: int, say: Callable[[str], None] | None = None) -> str:

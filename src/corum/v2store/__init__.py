@@ -17,11 +17,19 @@ from corum.v2store.events import Event, NodeView
 from corum.v2store.history import Waiter
 from corum.v2store.requests import Request, apply
 from corum.v2store.snapshot import capture, recover
-from corum.v2store.store import CLUSTER_PREFIX, KEYS_PREFIX, Store
+from corum.v2store.store import (
+    CLUSTER_PREFIX,
+    KEYS_PREFIX,
+    MEMBERS_PREFIX,
+    REMOVED_PREFIX,
+    Store,
+)
 
 __all__ = [
     "CLUSTER_PREFIX",
     "KEYS_PREFIX",
+    "MEMBERS_PREFIX",
+    "REMOVED_PREFIX",
     "Event",
     "NodeView",
     "Request",

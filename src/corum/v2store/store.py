@@ -36,6 +36,8 @@ COMPONENTS_MAX: Final = 256
 _ALL_LEVELS: Final = COMPONENTS_MAX * 2
 
 CLUSTER_PREFIX: Final = "/0"
+MEMBERS_PREFIX: Final = f"{CLUSTER_PREFIX}/members"
+REMOVED_PREFIX: Final = f"{CLUSTER_PREFIX}/removed_members"
 KEYS_PREFIX: Final = "/1"
 
 

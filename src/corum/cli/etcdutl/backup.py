@@ -11,17 +11,15 @@ import json
 import os
 import shutil
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final
 
 from corum import v2store
 from corum.backend import schema
-from corum.backend.backend import BackendError
-from corum.backend.bbolt import BboltError, Database, write_database
+from corum.backend.bbolt import Database, write_database
 from corum.backend.lmdb_backend import LmdbBackend
 from corum.backend.lmdb_read import LmdbFile
 from corum.cli.command import EXIT_ERROR, ExitError, Invocation
-from corum.cli.etcdutl.output import refused, require
+from corum.cli.etcdutl.output import data_dir, require, told
 from corum.cli.etcdutl.rewriting import (
     Edit,
     bbolt_locked,
@@ -41,15 +39,13 @@ from corum.raft.messages import (
     HardState,
     Snapshot,
 )
-from corum.v2store import CLUSTER_PREFIX, Request
+from corum.v2store import MEMBERS_PREFIX, REMOVED_PREFIX, Request
 from corum.values import NS_PER_S, MemberId, value
-from corum.wal import DataDir, DataDirLocked, SnapshotFiles, Wal, WalError, WalSnapshot, codec
+from corum.wal import DataDir, SnapshotFiles, Wal, WalSnapshot, codec
 
 PLACEHOLDER: Final = "etcdctl-v2-backup"
 """The only member of a backup; `--force-new-cluster` removes it."""
 PLACEHOLDER_URL: Final = "http://use-flag--force-new-cluster:2080"
-_MEMBERS: Final = f"{CLUSTER_PREFIX}/members"
-_REMOVED: Final = f"{CLUSTER_PREFIX}/removed_members"
 _FOREIGN: Final = frozenset((schema.MEMBERS, schema.MEMBERS_REMOVED, schema.CLUSTER))
 
 
@@ -70,20 +66,12 @@ def run(invocation: Invocation) -> int:
     """`etcdutl backup --data-dir D --backup-dir B`."""
     require(invocation, "backup-dir", "data-dir")
     values = invocation.values
-
-    def directory(data: str, wal: str) -> DataDir:
-        wal_dir = values.string(wal)
-        return DataDir(Path(values.string(data)), Path(wal_dir) if wal_dir else None)
-
-    source, target = directory("data-dir", "wal-dir"), directory("backup-dir", "backup-wal-dir")
+    source = data_dir(invocation)
+    target = data_dir(invocation, "backup-dir", "backup-wal-dir")
     timeout_s = values.integer("timeout") / NS_PER_S
-    try:
+    with told("open"):
         _check_empty(target)
         backup(source, target, with_v3=values.boolean("with-v3"), timeout_s=timeout_s)
-    except OSError as error:
-        raise refused("open", error) from None
-    except (WalError, BboltError, BackendError, DataDirLocked, ValueError) as error:
-        raise ExitError(EXIT_ERROR, str(error)) from None
     return 0
 
 
@@ -210,9 +198,9 @@ def _add_placeholder(entries: list[Entry], originals: list[Entry], who: Identity
 def _v2_without_members(snapshot: Snapshot, who: Identity) -> bytes:
     """The v2 store with the placeholder as its only member."""
     store = v2_store_of(snapshot)
-    for path in (_MEMBERS, _REMOVED):
+    for path in (MEMBERS_PREFIX, REMOVED_PREFIX):
         v2store.apply(store, Request("DELETE", path, dir=True, recursive=True), now_ns=0)
-    here = f"{_MEMBERS}/{who.placeholder:x}"
+    here = f"{MEMBERS_PREFIX}/{who.placeholder:x}"
     attributes: dict[str, object] = {"name": PLACEHOLDER, "clientURLs": []}
     for name, body in (
         ("raftAttributes", {"peerURLs": [PLACEHOLDER_URL]}),
@@ -226,7 +214,7 @@ def _disarmed(entry: Entry, with_v3: bool) -> Entry:
     """The entry, or an empty one in its place if it speaks of the old cluster's members."""
     request = request_of(entry)
     if isinstance(request, Request):
-        keep = not request.path.startswith((f"{_MEMBERS}/", f"{_REMOVED}/"))
+        keep = not request.path.startswith((f"{MEMBERS_PREFIX}/", f"{REMOVED_PREFIX}/"))
     elif request is not None:
         keep = with_v3 and not request.HasField("cluster_member_attr_set")
     else:

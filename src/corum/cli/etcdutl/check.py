@@ -6,36 +6,27 @@ Looked at are the newest `.snap` file and the log behind it. (etcd: etcdutl at v
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from corum.cli.command import EXIT_ERROR, ExitError, Invocation
-from corum.cli.etcdutl.output import refused, require
+from corum.cli.etcdutl.output import data_dir, require, told
 from corum.cli.etcdutl.stopped import read_log, v2_requests, v2_store_of
 from corum.server.v2 import RIGHTS
 from corum.v2store import CLUSTER_PREFIX, KEYS_PREFIX
 from corum.v2store.store import Store
 from corum.v2store.tree import Node
-from corum.wal import DataDir, WalError
 
 
 def run_v2store(invocation: Invocation) -> int:
     """`etcdutl check v2store --data-dir D [--wal-dir W]`."""
     require(invocation, "data-dir")
-    values = invocation.values
-    wal_dir = values.string("wal-dir")
-    data = DataDir(Path(values.string("data-dir")), Path(wal_dir) if wal_dir else None)
-    try:
-        log = read_log(data)
+    with told("open"):
+        log = read_log(data_dir(invocation))
         in_store = has_content(v2_store_of(log.snapshot))
         in_log = any(
             request.method not in ("QGET", "SYNC")
             and not request.path.startswith(CLUSTER_PREFIX + "/")
             for request in v2_requests(log.replay.entries)
         )
-    except OSError as error:
-        raise refused("open", error) from None
-    except (WalError, ValueError) as error:
-        raise ExitError(EXIT_ERROR, str(error)) from None
     match in_store, in_log:
         case True, True:
             text = "detected custom v2 content in both v2store and WAL records"

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from corum.backend import schema
-from corum.backend.backend import Backend, BackendError
-from corum.backend.bbolt import BboltError, Database, commit, image_of, load, write_database
+from corum.backend.backend import Backend
+from corum.backend.bbolt import Database, commit, image_of, load, write_database
 from corum.backend.lmdb_backend import LmdbBackend
-from corum.cli.command import EXIT_ERROR, ExitError, Invocation
-from corum.cli.etcdutl.output import refused, require
+from corum.cli.command import Invocation
+from corum.cli.etcdutl.output import data_dir, require, told
 from corum.cli.etcdutl.rewriting import bbolt_locked, member_locked
 from corum.cli.etcdutl.stopped import Log, consistent_index, current_v2_store, read_log, request_of
 from corum.lease import encode_lease
@@ -28,7 +28,7 @@ from corum.mvcc.store import Store
 from corum.v2store import KEYS_PREFIX, Request
 from corum.v2store.copying import Copied, end_s, leases, of_tree
 from corum.values import NS_PER_S, LeaseId, value
-from corum.wal import DataDir, DataDirLocked, WalError
+from corum.wal import DataDir
 from corum.wal.snapshot_files import sync_directory
 
 _BATCH_KEYS: Final = 10_000
@@ -59,11 +59,10 @@ def run(invocation: Invocation) -> int:
     """`etcdutl copy-v2 --data-dir D [--prefix P] [--overwrite]`."""
     require(invocation, "data-dir")
     values = invocation.values
-    wal_dir = values.string("wal-dir")
-    data = DataDir(Path(values.string("data-dir")), Path(wal_dir) if wal_dir else None)
+    data = data_dir(invocation)
     copy = Copy(values.string("prefix"), values.boolean("overwrite"))
     timeout_s = values.integer("timeout") / NS_PER_S
-    try:
+    with told("open", Refused):
         if data.backend.exists() or not data.bbolt.exists():
             data.backend.stat()
             with member_locked(data, timeout_s):
@@ -71,10 +70,6 @@ def run(invocation: Invocation) -> int:
         else:
             with bbolt_locked(data.bbolt, timeout_s):
                 done = _into_bbolt(data, copy)
-    except OSError as error:
-        raise refused("open", error) from None
-    except (Refused, WalError, BboltError, BackendError, DataDirLocked, ValueError) as error:
-        raise ExitError(EXIT_ERROR, str(error)) from None
     sys.stdout.write(summary(done.copied, done.leases, done.kept))
     return 0
 

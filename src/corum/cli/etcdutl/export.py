@@ -12,29 +12,25 @@ import json
 import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Final
 
 from corum import v2store
 from corum.backend import schema
-from corum.backend.backend import BackendError
-from corum.backend.bbolt import BboltError, write_database
+from corum.backend.bbolt import write_database
 from corum.backend.lmdb_read import LmdbFile
 from corum.cli.command import EXIT_ERROR, ExitError, Invocation
-from corum.cli.etcdutl.output import refused, require
+from corum.cli.etcdutl.output import data_dir, require, told
 from corum.cli.etcdutl.rewriting import NOTHING, image_with, member_locked
 from corum.cli.etcdutl.stopped import Log, consistent_index, read_log, request_of, v2_store_of
 from corum.membership.members import Member
 from corum.pb import raftpb
 from corum.raft.messages import ConfState, Entry, EntryType, Snapshot
-from corum.v2store import CLUSTER_PREFIX, Request
+from corum.v2store import CLUSTER_PREFIX, MEMBERS_PREFIX, REMOVED_PREFIX, Request
 from corum.v2store.errors import V2Error
 from corum.v2store.store import Store
 from corum.values import NS_PER_S
-from corum.wal import DataDir, DataDirLocked, SnapshotFiles, Wal, WalError, WalSnapshot
+from corum.wal import DataDir, SnapshotFiles, Wal, WalSnapshot
 
-_MEMBERS: Final = f"{CLUSTER_PREFIX}/members"
-_REMOVED: Final = f"{CLUSTER_PREFIX}/removed_members"
 _VERSION: Final = f"{CLUSTER_PREFIX}/version"
 
 Rows = dict[str, dict[bytes, bytes]]
@@ -45,22 +41,13 @@ def run(invocation: Invocation) -> int:
     """`etcdutl export --data-dir D --output-dir O`."""
     require(invocation, "output-dir", "data-dir")
     values = invocation.values
-
-    def directory(data: str, wal: str) -> DataDir:
-        wal_dir = values.string(wal)
-        return DataDir(Path(values.string(data)), Path(wal_dir) if wal_dir else None)
-
-    source, target = directory("data-dir", "wal-dir"), directory("output-dir", "output-wal-dir")
+    source = data_dir(invocation)
+    target = data_dir(invocation, "output-dir", "output-wal-dir")
     for path in (target.path, target.wal):
         if path.exists() and any(path.iterdir()):
             raise ExitError(EXIT_ERROR, f'expected "{path}" to be empty')
-    try:
-        with member_locked(source, values.integer("timeout") / NS_PER_S):
-            export(source, target, with_v2=values.boolean("with-v2"))
-    except OSError as error:
-        raise refused("open", error) from None
-    except (WalError, BboltError, BackendError, DataDirLocked, ValueError) as error:
-        raise ExitError(EXIT_ERROR, str(error)) from None
+    with told("open"), member_locked(source, values.integer("timeout") / NS_PER_S):
+        export(source, target, with_v2=values.boolean("with-v2"))
     print(f"Exported {source.path} to {target.path}; start only one of the two")
     return 0
 
@@ -135,8 +122,8 @@ class Told:
         if entry.type == EntryType.CONF_CHANGE:
             change = raftpb.ConfChange.FromString(entry.data)
             if change.type == raftpb.ConfChangeRemoveNode:
-                self._delete(f"{_MEMBERS}/{change.node_id:x}")
-                self._put(f"{_REMOVED}/{change.node_id:x}", "removed")
+                self._delete(f"{MEMBERS_PREFIX}/{change.node_id:x}")
+                self._put(f"{REMOVED_PREFIX}/{change.node_id:x}", "removed")
             else:
                 self._put(*_raft_attributes(Member.from_json(change.context)))
             return
@@ -157,12 +144,12 @@ class Told:
         wanted = dict(_raft_attributes(member) for member in members)
         wanted |= dict(_attributes(m.id, m.name, m.client_urls) for m in members if m.started)
         for key in rows.get(schema.MEMBERS_REMOVED, {}):
-            wanted[f"{_REMOVED}/{key.decode()}"] = "removed"
+            wanted[f"{REMOVED_PREFIX}/{key.decode()}"] = "removed"
         version = rows.get(schema.CLUSTER, {}).get(b"clusterVersion")
         if version is not None:
             wanted[_VERSION] = version.decode()
         for name in self._members() - {f"{member.id:x}" for member in members}:
-            self._delete(f"{_MEMBERS}/{name}")
+            self._delete(f"{MEMBERS_PREFIX}/{name}")
         for path, text in wanted.items():
             if self._value(path) != text:
                 self._put(path, text)
@@ -182,7 +169,7 @@ class Told:
 
     def _members(self) -> set[str]:
         try:
-            return set(self.store.tree.find(_MEMBERS, 0).children or ())
+            return set(self.store.tree.find(MEMBERS_PREFIX, 0).children or ())
         except V2Error:
             return set()
 
@@ -191,12 +178,12 @@ def _raft_attributes(member: Member) -> tuple[str, str]:
     body: dict[str, object] = {"peerURLs": member.peer_urls}
     if member.is_learner:
         body["isLearner"] = True
-    return f"{_MEMBERS}/{member.id:x}/raftAttributes", _json(body)
+    return f"{MEMBERS_PREFIX}/{member.id:x}/raftAttributes", _json(body)
 
 
 def _attributes(member: int, name: str, client_urls: Iterable[str]) -> tuple[str, str]:
     body = {"name": name, "clientURLs": list(client_urls)}
-    return f"{_MEMBERS}/{member:x}/attributes", _json(body)
+    return f"{MEMBERS_PREFIX}/{member:x}/attributes", _json(body)
 
 
 def _write_log(target: DataDir, log: Log, snapshot: Snapshot) -> None:

@@ -13,12 +13,11 @@ from typing import Any, Final
 
 from corum import logs
 from corum.backend import schema
-from corum.backend.backend import BackendError
-from corum.backend.bbolt import BboltError, Database
+from corum.backend.bbolt import Database
 from corum.backend.lmdb_read import LmdbFile
 from corum.backend.saved import Saved, value_in
-from corum.cli.command import EXIT_BAD_ARGUMENTS, EXIT_ERROR, ExitError, Invocation
-from corum.cli.etcdutl.output import refused, require
+from corum.cli.command import EXIT_BAD_ARGUMENTS, ExitError, Invocation
+from corum.cli.etcdutl.output import require, told
 from corum.cli.etcdutl.rewriting import (
     Edit,
     bbolt_locked,
@@ -30,7 +29,7 @@ from corum.cli.etcdutl.stopped import Log, read_log, request_of
 from corum.cli.gotext import GoSyntaxError, parse_int
 from corum.v2store import Request
 from corum.values import NS_PER_S
-from corum.wal import DataDir, DataDirLocked, WalError
+from corum.wal import DataDir
 
 Version = tuple[int, int]
 
@@ -53,7 +52,7 @@ def run(invocation: Invocation) -> int:
     timeout_s = values.integer("timeout") / NS_PER_S
     force = values.boolean("force")
     logs.configure(console=True, outputs=("stderr",))
-    try:
+    with told("stat", Refused):
         if data.backend.exists() or not data.bbolt.exists():
             with member_locked(data, timeout_s):
                 with LmdbFile(data.backend) as saved:
@@ -65,10 +64,6 @@ def run(invocation: Invocation) -> int:
                 edit = edit_for(data, saved, target, force=force)
                 if edit is not None:
                     rewrite_bbolt(data.bbolt, saved, edit)
-    except OSError as error:
-        raise refused("stat", error) from None
-    except (Refused, WalError, BboltError, BackendError, DataDirLocked, ValueError) as error:
-        raise ExitError(EXIT_ERROR, str(error)) from None
     return 0
 
 

@@ -1,14 +1,20 @@
-"""How etcdutl prints: simple, json, fields, table; and how it words what the system refuses."""
+"""How etcdutl prints: simple, json, fields, table; how it words what the system or a data directory
+refuses; and the flags that its commands share."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
+from corum.backend.backend import BackendError
+from corum.backend.bbolt_format import BboltError
 from corum.cli.command import EXIT_BAD_FEATURE, EXIT_ERROR, ExitError, Invocation
 from corum.values import value
+from corum.wal import DataDir, WalError
 
 FORMATS: Final = ("simple", "json", "fields", "table")
 
@@ -58,3 +64,21 @@ def require(invocation: Invocation, *flags: str) -> None:
     missing = [f'"{flag}"' for flag in flags if flag not in invocation.values.changed]
     if missing:
         raise ExitError(EXIT_ERROR, f"required flag(s) {', '.join(missing)} not set")
+
+
+def data_dir(invocation: Invocation, data: str = "data-dir", wal: str = "wal-dir") -> DataDir:
+    """The directory that two flags name, the second only for a log that lies elsewhere."""
+    wal_dir = invocation.values.string(wal)
+    return DataDir(Path(invocation.values.string(data)), Path(wal_dir) if wal_dir else None)
+
+
+@contextmanager
+def told(verb: str, *more: type[Exception]) -> Generator[None]:
+    """What a missing, damaged or used data directory raises inside, and `more`, ends the program
+    with status 1 and its text; `verb` is what Go was doing when a file was missing."""
+    try:
+        yield
+    except OSError as error:
+        raise refused(verb, error) from None
+    except (WalError, BboltError, BackendError, ValueError, *more) as error:
+        raise ExitError(EXIT_ERROR, str(error)) from None

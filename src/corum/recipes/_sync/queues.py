@@ -32,7 +32,40 @@ AHEAD_KEYS = 32  # oldest items read at once
 PRIORITY_MAX = 65_535
 
 
-class Queue:
+class _Takable:
+    """What queues have in common: items below a prefix, of which one is due."""
+
+    def __init__(self, client: Client, name: Bytes) -> None:
+        self.client = client
+        self._prefix = to_bytes(name) + b"/"
+
+    def get(self, timeout_s: float | None = None) -> bytes:
+        """Take the item that is due, waiting for one. Raises TimeoutError."""
+        deadline = Deadline(timeout_s)
+        while True:
+            item, revision = self._take()
+            if item is not None:
+                return item
+            wait_change(self.client, self._prefix, revision, deadline, prefix=True, deletes=False)
+
+    def try_get(self) -> bytes | None:
+        """Take the item that is due; None when there is none."""
+        return (self._take())[0]
+
+    def size(self) -> int:
+        """How many items there are now."""
+        return (_count(self.client, self._prefix))[0]
+
+    def wait_size(self, fits: Callable[[int], bool], timeout_s: float | None = None) -> int:
+        """The first size from now on that `fits`; see `wait_size` of this module."""
+        return wait_size(self.client, self._prefix, fits, timeout_s)
+
+    def _take(self) -> tuple[bytes | None, int]:
+        """The item, or None and the revision at which there was none."""
+        raise NotImplementedError
+
+
+class Queue(_Takable):
     """First in, first out, by the order in which the cluster took the items.
 
     Keys are `<name>/<nanoseconds>`; the order is that of their revisions, so clocks do not matter.
@@ -40,8 +73,7 @@ class Queue:
     """
 
     def __init__(self, client: Client, name: Bytes) -> None:
-        self.client = client
-        self._prefix = to_bytes(name) + b"/"
+        super().__init__(client, name)
         self._guard = Guard()
         # Items seen at the front. They stay in front: whatever comes later has a larger revision.
         self._ahead: deque[KeyValue] = deque()
@@ -54,34 +86,12 @@ class Queue:
             if done.succeeded:
                 return done.header.revision
 
-    def get(self, timeout_s: float | None = None) -> bytes:
-        """Take the oldest item, waiting for one. Raises TimeoutError."""
-        deadline = Deadline(timeout_s)
-        while True:
-            item, revision = self._take()
-            if item is not None:
-                return item
-            wait_change(self.client, self._prefix, revision, deadline, prefix=True, deletes=False)
-
-    def try_get(self) -> bytes | None:
-        """Take the oldest item; None when there is none."""
-        return (self._take())[0]
-
     def peek(self) -> bytes | None:
         """The oldest item, left where it is."""
         found = self._first(1)
         return found.kvs[0].value if found.kvs else None
 
-    def size(self) -> int:
-        """How many items there are now."""
-        return (_count(self.client, self._prefix))[0]
-
-    def wait_size(self, fits: Callable[[int], bool], timeout_s: float | None = None) -> int:
-        """The first size from now on that `fits`; see `wait_size` of this module."""
-        return wait_size(self.client, self._prefix, fits, timeout_s)
-
     def _take(self) -> tuple[bytes | None, int]:
-        """The item, or None and the revision at which there was none."""
         while True:
             with self._guard:
                 found = self._ahead.popleft() if self._ahead else None
@@ -108,16 +118,12 @@ class Queue:
         )
 
 
-class PriorityQueue:
+class PriorityQueue(_Takable):
     """The smallest priority first, of equals the oldest.
 
     Keys are `<name>/<priority, 5 digits>/<number, 16 digits>`; the numbers are given under a key
     `__<name>/<priority>` that stays, so that they do not begin anew while somebody is putting.
     """
-
-    def __init__(self, client: Client, name: Bytes) -> None:
-        self.client = client
-        self._prefix = to_bytes(name) + b"/"
 
     def put(self, item: Bytes, priority: int = 0) -> int:
         """Add, behind those of the same priority (0 to 65,535); the revision of the item."""
@@ -136,29 +142,7 @@ class PriorityQueue:
             if done.succeeded:
                 return done.header.revision
 
-    def get(self, timeout_s: float | None = None) -> bytes:
-        """Take the item that is due, waiting for one. Raises TimeoutError."""
-        deadline = Deadline(timeout_s)
-        while True:
-            item, revision = self._take()
-            if item is not None:
-                return item
-            wait_change(self.client, self._prefix, revision, deadline, prefix=True, deletes=False)
-
-    def try_get(self) -> bytes | None:
-        """Take the item that is due; None when there is none."""
-        return (self._take())[0]
-
-    def size(self) -> int:
-        """How many items there are now."""
-        return (_count(self.client, self._prefix))[0]
-
-    def wait_size(self, fits: Callable[[int], bool], timeout_s: float | None = None) -> int:
-        """The first size from now on that `fits`; see `wait_size` of this module."""
-        return wait_size(self.client, self._prefix, fits, timeout_s)
-
     def _take(self) -> tuple[bytes | None, int]:
-        """The item, or None and the revision at which there was none."""
         while True:
             found = self.client.range(self._prefix, prefix=True, limit=1)
             if not found.kvs:
