@@ -202,6 +202,11 @@ class Lessor:
             self._queue(lease, lease.deadline_ns)
         return lease.ttl_s
 
+    def is_due(self, lease_id: LeaseId, now_ns: int) -> bool:
+        """On the primary: has the lease run out, so that its revocation is under way?"""
+        deadline_ns = self._find(lease_id).deadline_ns
+        return deadline_ns is not None and deadline_ns <= now_ns
+
     def expired(self, now_ns: int, limit: int) -> list[LeaseId]:
         """At most `limit` leases due, oldest deadline first; each is named again after 3 s.
 

@@ -7,7 +7,7 @@ import pytest
 from corum.pb import rpc
 from corum.sim.sessions import Client, Operation
 from corum.sim.world import Violation
-from corum.values import NS_PER_MS, NS_PER_S
+from corum.values import NS_PER_MS, NS_PER_S, LeaseId
 
 from .cluster_scenes import ClusterScene
 
@@ -68,6 +68,20 @@ def test_a_leader_that_stood_still_renews_no_lease_that_its_successor_has_ended(
     client.ask("Lease/LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=7))(renewals.append)
     scene.until(lambda: bool(renewals), "the renewal is not answered")
     assert renewals[0].response is None or renewals[0].response.TTL == 0
+
+
+def test_a_lease_is_called_gone_only_when_its_revocation_is_applied() -> None:
+    """Before that a new leader may find it alive, as seed 1191 told."""
+    scene = ClusterScene()
+    scene.grant(7, 2)
+    leader = scene.leader
+    for machine in scene.cluster.machines:
+        machine.sync_ns = 300 * NS_PER_MS
+    scene.until(lambda: leader.node.lessor.is_due(LeaseId(7), leader.clock_ns()), "it is not due")
+    renewed = scene.ask(leader, "Lease/LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=7))
+    assert renewed.succeeded
+    assert renewed.response.TTL == 0
+    assert 7 not in leader.node.lessor
 
 
 def test_a_lease_outlives_the_leader_that_granted_it() -> None:

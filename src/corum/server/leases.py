@@ -7,6 +7,8 @@ Who believes to lead need not: a process that stood still wakes up deposed, and 
 disk applies later than its followers. So nothing is said of a lease before a round of linearizable
 reads has confirmed that this member leads and has applied all that was committed (as etcd's
 `ensureLeadership`); and what a leader proposes here is never forwarded to another one.
+A lease that is due is not gone: until its revocation is applied, the next leader may find it alive
+and extend it. Whoever renews it meanwhile waits for that (as in etcd).
 """
 
 from __future__ import annotations
@@ -25,6 +27,10 @@ CHECK_NS: Final = 500 * NS_PER_MS
 REVOKES_PER_CHECK: Final = 500
 CHECKPOINTS_PER_CHECK: Final = 1_000
 
+
+ENDING_MAX: Final = 10_000
+"""Renewals that wait for a revocation."""
+ENDING_NS: Final = 7_000 * NS_PER_MS
 
 Renewal: TypeAlias = tuple[LeaseId, Callable[[int], None], Callable[[BaseException], None]]
 """(lease, done, failed), see `Leases.renew`."""
@@ -75,6 +81,8 @@ class Leases:
         self._renewals: list[Renewal] = []
         """What came in this turn, and is confirmed by one round."""
         self._renewals_ns = 0
+        self._ending: list[tuple[int, Renewal]] = []
+        """(deadline, renewal of a lease that is due)."""
 
     def lead(self, now_ns: int) -> None:
         """This member leads: leases get their remaining TTL plus an election timeout."""
@@ -112,15 +120,33 @@ class Leases:
             for lease, done, failed in renewals:
                 _or_fail(partial(self.renew, lease, done, failed), failed)
             return
-        renew, now_ns = self.lessor.renew, self.now_ns
-        for lease, done, _ in renewals:
+        lessor, now_ns = self.lessor, self.now_ns
+        for lease, done, failed in renewals:
             try:
-                ttl_s = renew(lease, now_ns)
+                ttl_s = lessor.renew(lease, now_ns)
             except errors.EtcdError:
-                ttl_s = 0
+                if lease not in lessor:
+                    done(0)
+                elif len(self._ending) < ENDING_MAX:
+                    self._ending.append((now_ns + ENDING_NS, (lease, done, failed)))
+                else:
+                    failed(errors.TOO_MANY_REQUESTS())
             else:
                 self.renewed_total += 1
-            done(ttl_s)
+                done(ttl_s)
+
+    def _ask_again(self, now_ns: int) -> None:
+        """Renewals that wait for a revocation: it came, or another leader is to decide, or none."""
+        ending, self._ending = self._ending, []
+        for deadline_ns, (lease, done, failed) in ending:
+            if lease not in self.lessor:
+                done(0)
+            elif not self.primary or not self.lessor.is_due(lease, now_ns):
+                _or_fail(partial(self.renew, lease, done, failed), failed)
+            elif now_ns >= deadline_ns:
+                failed(errors.TIMEOUT())
+            else:
+                self._ending.append((deadline_ns, (lease, done, failed)))
 
     def time_to_live(self, request: Any, done: Callable[[Any], None]) -> None:
         """A LeaseTimeToLiveResponse without header, or the error. Raises TOO_MANY_REQUESTS."""
@@ -147,6 +173,8 @@ class Leases:
     def tick(self, now_ns: int) -> None:
         """Propose what is due; does nothing between two checks or on a follower."""
         self.now_ns = now_ns
+        if self._ending:
+            self._ask_again(now_ns)
         if not self.primary or now_ns < self._next_check_ns:
             return
         self._next_check_ns = now_ns + CHECK_NS
