@@ -16,7 +16,8 @@ from corum.client.errors import (
 )
 from corum.client.lease_clock import LeaseClock, RenewalPlan
 from corum.client.options import Options, target
-from corum.client.watch_state import WatchState
+from corum.client.results import split_events
+from corum.client.watch_state import Response, WatchState
 from corum.pb import kv, rpc
 
 S = 1_000_000_000
@@ -108,13 +109,18 @@ def _created(revision: int) -> rpc.WatchResponse:
     return rpc.WatchResponse(header=rpc.ResponseHeader(revision=revision), created=True)
 
 
+def _tell(state: WatchState, response: rpc.WatchResponse) -> Response | None:
+    events, rest = split_events(response.SerializeToString())
+    return state.received(rpc.WatchResponse.FromString(rest), events)
+
+
 def test_watch_resumes_behind_what_was_handed_out() -> None:
     """From the creation's revision, then from the last event's, never from before."""
     state = WatchState(rpc.WatchCreateRequest(key=b"k", prev_kv=True))
     assert state.request().start_revision == 0
-    assert state.received(_created(7)) is None
+    assert _tell(state, _created(7)) is None
     assert state.request().start_revision == 8
-    assert state.received(_events(9, 9, 12)) is not None
+    assert _tell(state, _events(9, 9, 12)) is not None
     again = state.request()
     assert (again.start_revision, again.key, again.prev_kv) == (13, b"k", True)
 
@@ -122,15 +128,15 @@ def test_watch_resumes_behind_what_was_handed_out() -> None:
 def test_watch_keeps_the_start_it_was_given() -> None:
     """A watch from the past that breaks before its first event begins there again."""
     state = WatchState(rpc.WatchCreateRequest(key=b"k", start_revision=3))
-    state.received(_created(100))
+    _tell(state, _created(100))
     assert state.request().start_revision == 3
 
 
 def test_progress_moves_the_watch_on() -> None:
     """After a progress notice at 50, nothing before 51 is asked for again."""
     state = WatchState(rpc.WatchCreateRequest(key=b"k"))
-    state.received(_created(7))
-    assert state.received(rpc.WatchResponse(header=rpc.ResponseHeader(revision=50))) is not None
+    _tell(state, _created(7))
+    assert _tell(state, rpc.WatchResponse(header=rpc.ResponseHeader(revision=50))) is not None
     assert state.next_revision == 51
 
 
@@ -139,10 +145,10 @@ def test_pieces_are_handed_out_together() -> None:
     state = WatchState(rpc.WatchCreateRequest(key=b"k", start_revision=2))
     first, second = _events(2, 2), _events(2)
     first.fragment = True
-    assert state.received(first) is None
+    assert _tell(state, first) is None
     assert state.request().start_revision == 2
-    assert state.received(first) is None
-    whole = state.received(second)
+    assert _tell(state, first) is None
+    whole = _tell(state, second)
     assert whole is not None
     assert [e.kv.mod_revision for e in whole.events] == [2, 2, 2]
     assert state.next_revision == 3
@@ -152,10 +158,42 @@ def test_end_of_a_watch_tells_why() -> None:
     """Compaction is its own error, with the oldest revision left."""
     state = WatchState(rpc.WatchCreateRequest(key=b"k"))
     with pytest.raises(Compacted) as compacted:
-        state.received(rpc.WatchResponse(canceled=True, compact_revision=5))
+        _tell(state, rpc.WatchResponse(canceled=True, compact_revision=5))
     assert compacted.value.revision == 5
     with pytest.raises(WatchCanceled, match="range is empty"):
-        state.received(rpc.WatchResponse(canceled=True, cancel_reason="watcher range is empty"))
+        _tell(state, rpc.WatchResponse(canceled=True, cancel_reason="watcher range is empty"))
+
+
+def test_a_response_is_put_together_as_it_was_sent() -> None:
+    """Kinds, keys and what was before, of pieces as of one; nothing is made up or left out."""
+    sent = [
+        kv.Event(kv=kv.KeyValue(key=b"a", value=b"1", mod_revision=4, version=2, lease=-7)),
+        kv.Event(type=kv.Event.DELETE, kv=kv.KeyValue(key=b"b" * 200, mod_revision=4)),
+        kv.Event(
+            kv=kv.KeyValue(key=b"", value=b"x" * 20_000, create_revision=1 << 62, mod_revision=4),
+            prev_kv=kv.KeyValue(key=b"c", value=b"old", mod_revision=3),
+        ),
+    ]
+    head = rpc.WatchResponse(header=rpc.ResponseHeader(revision=4), watch_id=3, fragment=True)
+    state = WatchState(rpc.WatchCreateRequest(key=b"a"))
+    for event in sent[:2]:
+        piece = rpc.WatchResponse(events=[event])
+        piece.MergeFrom(head)
+        assert _tell(state, piece) is None
+    last = rpc.WatchResponse(events=sent[2:], header=head.header, watch_id=3)
+    whole = _tell(state, last)
+    assert whole is not None
+    assert list(whole.message().events) == sent
+    assert whole.message().watch_id == 3
+    assert [event.deleted for event in whole.events] == [False, True, False]
+    assert [event.previous and event.previous.text for event in whole.events] == [None, None, "old"]
+
+
+def test_an_event_that_is_none_is_no_event() -> None:
+    """Nonsense in a watch's answer is told as such, not handed out."""
+    state = WatchState(rpc.WatchCreateRequest(key=b"k"))
+    with pytest.raises(ValueError, match="protobuf"):
+        state.received(rpc.WatchResponse(), [(0, b"\x0a\xff", b"")])
 
 
 def test_lease_is_renewed_after_a_third_and_lost_after_its_ttl() -> None:

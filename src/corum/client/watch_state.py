@@ -7,12 +7,33 @@ before they are handed out: a revision is seen whole or not at all.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from corum.client.errors import COMPACTED_TEXT, ClientError, WatchCanceled, compacted
+from corum.client.results import Events
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corum.client.results import RawEvent
     from corum.pb import rpc
+
+
+class Response(NamedTuple):
+    """What a server has told a watch: `head` is its response, the events of which are `events`."""
+
+    head: rpc.WatchResponse
+    events: Events
+
+    def message(self) -> rpc.WatchResponse:
+        """The whole response, with its events."""
+        whole = type(self.head)()
+        whole.CopyFrom(self.head)
+        for deleted, kv, previous in self.events:
+            event = whole.events.add(type=int(deleted), kv=kv._asdict())
+            if previous is not None:
+                event.prev_kv.MergeFrom(type(event.kv)(**previous._asdict()))
+        return whole
 
 
 class WatchState:
@@ -23,13 +44,8 @@ class WatchState:
     def __init__(self, request: rpc.WatchCreateRequest) -> None:
         self._first = request
         self._next = request.start_revision
-        self._pieces: rpc.WatchResponse | None = None
+        self._pieces: list[RawEvent] = []
         self.created = False
-
-    @property
-    def with_previous(self) -> bool:
-        """Whether its events tell what was before."""
-        return self._first.prev_kv
 
     @property
     def next_revision(self) -> int:
@@ -38,42 +54,36 @@ class WatchState:
 
     def request(self) -> rpc.WatchCreateRequest:
         """What to ask for on a new stream."""
-        self._pieces = None
+        self._pieces = []
         again = type(self._first)()
         again.CopyFrom(self._first)
         again.start_revision = self._next
         return again
 
-    def received(self, response: rpc.WatchResponse) -> rpc.WatchResponse | None:
-        """What to hand out for a response; None for nothing (yet).
+    def received(self, head: rpc.WatchResponse, raw: Sequence[RawEvent]) -> Response | None:
+        """What to hand out for a response and its events; None for nothing (yet).
 
         A response without events tells only how far the watch is. Raises Compacted or
-        WatchCanceled when the server has ended the watch.
+        WatchCanceled when the server has ended the watch, ValueError when it talks nonsense.
         """
-        if response.canceled:
-            raise _ended(response)
-        if response.created:
+        if head.canceled:
+            raise _ended(head)
+        if head.created:
             self.created = True
             if self._next == 0:
-                self._next = response.header.revision + 1
+                self._next = head.header.revision + 1
             return None
-        if self._pieces is not None:
-            self._pieces.events.extend(response.events)
-            response = self._joined(response)
-        if response.fragment:
-            self._pieces = response
-            return None
-        self._pieces = None
-        if response.events:
-            self._next = max(self._next, response.events[-1].kv.mod_revision + 1)
-        elif response.watch_id >= 0:  # an answer for all of a stream may overtake events of one
-            self._next = max(self._next, response.header.revision + 1)
-        return response
-
-    def _joined(self, last: rpc.WatchResponse) -> rpc.WatchResponse:
-        assert self._pieces is not None, "no pieces to join"
-        self._pieces.fragment = last.fragment
-        return self._pieces
+        if self._pieces or head.fragment:
+            self._pieces += raw
+            if head.fragment:
+                return None
+            raw, self._pieces = self._pieces, []
+        events = Events(raw)
+        if raw:
+            self._next = max(self._next, events.revision + 1)
+        elif head.watch_id >= 0:  # an answer for all of a stream may overtake events of one
+            self._next = max(self._next, head.header.revision + 1)
+        return Response(head, events)
 
 
 def _ended(response: rpc.WatchResponse) -> ClientError:

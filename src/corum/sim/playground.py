@@ -204,12 +204,13 @@ class SimulatedWatch:
 
     def _arrived(self, message: bytes) -> None:
         try:
-            response = self._state.received(rpc.WatchResponse.FromString(message))
+            raw, rest = results.split_events(message)
+            response = self._state.received(rpc.WatchResponse.FromString(rest), raw)
         except ClientError as failure:
             self._failure = failure
             return
         if response is not None:
-            self._events += results.events(response.events, with_previous=False)
+            self._events += response.events
 
     def _ended(self, code: int, text: str) -> None:
         """The member has died: go on where we were, when it is back."""

@@ -94,7 +94,7 @@ class Mirror:
         request.key, request.range_end = self._range()
         with Watching(self._source, WatchState(request)) as watching:
             for response in watching:
-                self._follow(response.events)
+                self._follow(response.message().events)
 
     def _range(self) -> tuple[bytes, bytes]:
         if self._prefix:

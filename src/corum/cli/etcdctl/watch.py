@@ -106,14 +106,15 @@ def _follow(context: Context, watching: Watching, command: Sequence[str]) -> Non
     out = context.out
     try:
         for response in watching:
-            if not response.events:
-                out.line(f"progress notify: {response.header.revision}")
+            message = response.message()
+            if not message.events:
+                out.line(f"progress notify: {message.header.revision}")
                 if out.form == "simple":
                     sys.stdout.flush()
                     continue
-            show(out, response)
-            for event in response.events if command else ():
-                _execute(command, event, response.header.revision)
+            show(out, message)
+            for event in message.events if command else ():
+                _execute(command, event, message.header.revision)
     except (Compacted, WatchCanceled) as error:
         sys.stdout.flush()
         sys.stderr.write(f"watch was canceled ({error.text})\n")

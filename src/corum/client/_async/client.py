@@ -437,7 +437,7 @@ class AsyncWatch:
             response = await self._watching.receive()
             if response is None:
                 raise StopAsyncIteration
-            self._take(response)
+            self._events = iter(response.events)
 
     async def receive(self, timeout_s: float | None = None) -> tuple[Event, ...]:
         """The next events, whole revisions of them, or what `next` has left over of such.
@@ -451,10 +451,5 @@ class AsyncWatch:
             response = await self._watching.receive(left_s)
             if response is None:
                 return ()
-            self._take(response)
+            self._events = iter(response.events)
         return events
-
-    def _take(self, response: rpc.WatchResponse) -> None:
-        self._events = iter(
-            results.events(response.events, with_previous=self._state.with_previous)
-        )

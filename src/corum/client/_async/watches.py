@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from corum.client import methods
 from corum.client._async.runtime import Guard, Lock, RpcError
 from corum.client.errors import INTERNAL, from_status
+from corum.client.results import split_events
 from corum.pb import rpc
 
 if TYPE_CHECKING:
@@ -85,8 +86,9 @@ class Watches:
 
     def received(self, stream: Stream, message: bytes) -> None:
         try:
-            response = methods.WATCH.decode(message)
-        except DecodeError as error:
+            events, rest = split_events(message)
+            response = methods.WATCH.decode(rest)
+        except (ValueError, DecodeError) as error:
             self.ended(stream, RpcError(INTERNAL, f"not a watch response: {error}"))
             stream.cancel()
             return
@@ -98,13 +100,13 @@ class Watches:
                 self._created(stream, response, size)
             elif response.watch_id < 0:
                 for watching in self._members.values():
-                    watching.arrived(response, 0)
+                    watching.arrived(response, [], 0)
             elif response.watch_id in self._members:
                 watching = self._members[response.watch_id]
                 if response.canceled:
                     del self._members[response.watch_id], self._numbers[watching]
-                    watching.arrived(response, size)
-                elif not watching.arrived(response, size):
+                    watching.arrived(response, events, size)
+                elif not watching.arrived(response, events, size):
                     self._cancel(stream, watching, response.watch_id)
                     watching.parted(None)  # to come back when it has read what is there
 
@@ -126,13 +128,13 @@ class Watches:
             return  # not ours: the server has invented it
         watching = self._asked.popleft()
         if response.canceled:
-            watching.arrived(response, size)
+            watching.arrived(response, [], size)
         elif watching.closed:
             self._cancel(stream, watching, response.watch_id)
         else:
             self._members[response.watch_id] = watching
             self._numbers[watching] = response.watch_id
-            watching.arrived(response, size)
+            watching.arrived(response, [], size)
 
     def _cancel(self, stream: Stream, watching: Watching, number: int) -> None:
         self._members.pop(number, None)

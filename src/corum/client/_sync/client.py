@@ -436,7 +436,7 @@ class Watch:
             response = self._watching.receive()
             if response is None:
                 raise StopIteration
-            self._take(response)
+            self._events = iter(response.events)
 
     def receive(self, timeout_s: float | None = None) -> tuple[Event, ...]:
         """The next events, whole revisions of them, or what `next` has left over of such.
@@ -450,10 +450,5 @@ class Watch:
             response = self._watching.receive(left_s)
             if response is None:
                 return ()
-            self._take(response)
+            self._events = iter(response.events)
         return events
-
-    def _take(self, response: rpc.WatchResponse) -> None:
-        self._events = iter(
-            results.events(response.events, with_previous=self._state.with_previous)
-        )

@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING
 
 from corum.client import retry
 from corum.client._sync.runtime import Mailbox
-from corum.client.errors import ClientError, WatchCanceled
+from corum.client.errors import INTERNAL, ClientError, WatchCanceled, from_status
 from corum.client.lease_clock import NS_PER_S
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from corum.client._sync.session import Session
-    from corum.client.watch_state import WatchState
+    from corum.client.results import RawEvent
+    from corum.client.watch_state import Response, WatchState
     from corum.pb import rpc
+
+    Arrival = tuple[rpc.WatchResponse, Sequence[RawEvent], int]  # events apart, and bytes
 
 KEPT_BYTES_MAX = 64 * 1024 * 1024  # not read yet, of one watch
 
@@ -36,12 +41,14 @@ class Watching:
         self.closed = False
         self._session = session
         self._watches = session.watches
-        self._mailbox: Mailbox[tuple[rpc.WatchResponse, int] | ClientError | None] = Mailbox()
+        self._mailbox: Mailbox[
+            tuple[rpc.WatchResponse, Sequence[RawEvent], int] | ClientError | None
+        ] = Mailbox()
         self._kept_bytes = 0
         self._joined = False
         self._renewed = False
         self._failure: ClientError | None = None
-        self._first: rpc.WatchResponse | None = None
+        self._first: Response | None = None
 
     def __enter__(self) -> Watching:
         return self
@@ -57,13 +64,13 @@ class Watching:
     def __iter__(self) -> Watching:
         return self
 
-    def __next__(self) -> rpc.WatchResponse:
+    def __next__(self) -> Response:
         response = self.receive()
         if response is None:
             raise StopIteration
         return response
 
-    def receive(self, timeout_s: float | None = None) -> rpc.WatchResponse | None:
+    def receive(self, timeout_s: float | None = None) -> Response | None:
         """The next response; None when closed. Raises TimeoutError, and can then be called again.
 
         timeout_s: until it comes; None waits for ever.
@@ -95,12 +102,12 @@ class Watching:
 
     # The stream's side -----------------------------------------------------------------------
 
-    def arrived(self, response: rpc.WatchResponse, size_bytes: int) -> bool:
+    def arrived(self, head: rpc.WatchResponse, events: Sequence[RawEvent], size_bytes: int) -> bool:
         """Keep a response until it is read; False: there is no room, it must come again."""
         if self._kept_bytes > KEPT_BYTES_MAX:
             return False
         self._kept_bytes += size_bytes
-        self._mailbox.put((response, size_bytes))
+        self._mailbox.put((head, events, size_bytes))
         return True
 
     def parted(self, failure: ClientError | None) -> None:
@@ -109,7 +116,7 @@ class Watching:
 
     # Inside ----------------------------------------------------------------------------------
 
-    def _step(self, end_ns: int) -> rpc.WatchResponse | None:
+    def _step(self, end_ns: int) -> Response | None:
         """One thing that happens to the watch, and the response if it is one to hand out."""
         if self._failure is not None:
             raise self._failure
@@ -123,18 +130,20 @@ class Watching:
         if isinstance(item, ClientError):
             self._failure = item
             raise item
-        response, size_bytes = item
+        head, events, size_bytes = item
         self._kept_bytes -= size_bytes
         try:
-            return self.state.received(response)
+            return self.state.received(head, events)
         except WatchCanceled as refusal:
             if self._renewed or not retry.may_need_token(refusal.text):
                 raise self._failed(refusal) from None
         except ClientError as failure:
             raise self._failed(failure) from None
+        except ValueError as error:
+            raise self._failed(from_status(INTERNAL, f"not a watch response: {error}")) from None
         self._renewed = True  # once: a second refusal is meant
         if not self._session.renew():
-            raise self._failed(WatchCanceled(response.cancel_reason))
+            raise self._failed(WatchCanceled(head.cancel_reason))
         self._watches.restart()
         self._joined = False
         return None
