@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import corum
 from corum import v2
 from oracle import servers
 
@@ -138,6 +139,126 @@ def test_the_cluster(client: v2.Client, server: servers.Server) -> None:
     assert client.stats["name"] == "default"
     assert client.store_stats["getsFail"] >= 0
     assert "followers" in client.leader_stats
+
+
+def test_what_is_no_member(client: v2.Client) -> None:
+    """Wrong addresses and unknown members are refused by name."""
+    with pytest.raises(v2.EtcdKeyNotFound):
+        client.remove_member("abc")
+    with pytest.raises(v2.EtcdException, match="URL"):
+        client.add_member("nonsense")
+
+
+def test_members_change() -> None:
+    """A member is taken out; another is announced, moved, and taken out again."""
+    flags = ["--enable-v2", "--strict-reconfig-check=false"]
+    with corum.LocalCluster(3, flags=flags, relayed=False) as cluster:
+        host, port = cluster.endpoints[0].removeprefix("http://").split(":")
+        with v2.Client(host, int(port)) as client:
+            names = {member["name"]: id_ for id_, member in client.members.items()}
+            client.remove_member(names["m3"])
+            assert names["m3"] not in client.members
+            with pytest.raises(v2.EtcdKeyNotFound, match="removed"):
+                client.remove_member(names["m3"])
+            made = client.add_member("http://127.0.0.1:1")
+            assert client.members[made["id"]]["peerURLs"] == ["http://127.0.0.1:1"]
+            client.update_member(made["id"], "http://127.0.0.1:2", "http://127.0.0.1:3")
+            found = client.members[made["id"]]
+            assert found["peerURLs"] == ["http://127.0.0.1:2", "http://127.0.0.1:3"]
+            client.remove_member(made["id"])
+            assert len(client.members) == 2
+
+
+@pytest.fixture
+def root(client: v2.Client) -> Iterator[v2.Client]:
+    """A client that is root, and access control switched on for the test."""
+    user = v2.EtcdUser(client, "root")
+    user.password = "secret"
+    user.write()
+    v2.Auth(client).active = True
+    with v2.Client(port=client.port, username="root", password="secret") as root:
+        yield root
+        v2.Auth(root).active = False
+
+
+def test_access_control(client: v2.Client, root: v2.Client) -> None:
+    """Who is nobody has the guest's rights; a user has those of their roles."""
+    assert v2.Auth(client).active
+    v2.Auth(root).active = True  # is it already
+    client.write("/open", "1")
+    guest = v2.EtcdRole(root, "guest")
+    guest.read()
+    assert guest.acls == {"/*": "RW"}
+    guest.revoke("/*", "W")
+    guest.write()
+    with pytest.raises(v2.EtcdInsufficientPermissions):
+        client.write("/open", "2")
+    with pytest.raises(v2.EtcdInsufficientPermissions):
+        v2.EtcdUser(client, "root").read()
+    guest.grant("/*", "rw")
+    guest.write()
+    guest.write()  # nothing to change
+    assert client.write("/open", "2").value == "2"
+
+
+def test_roles_are_what_they_are_written_to_be(root: v2.Client) -> None:
+    """Created, changed by their difference, deleted."""
+    role = v2.EtcdRole(root, "ops")
+    assert role.names == ["guest", "root"]
+    with pytest.raises(v2.EtcdKeyNotFound):
+        role.read()
+    with pytest.raises(v2.EtcdKeyNotFound):
+        role.delete()
+    role.acls = {"/jobs/*": "RW", "/state": "R"}
+    role.write()
+    role.revoke("/jobs/*", "W")
+    role.revoke("/state", "RW")
+    role.grant("/log", "W")
+    role.write()
+    found = v2.EtcdRole(root, "ops")
+    found.read()
+    assert found.acls == role.acls == {"/jobs/*": "R", "/log": "W"}
+    assert found.names == ["guest", "ops", "root"]
+    with pytest.raises(ValueError, match="permission"):
+        role.grant("/x", "X")
+    role.delete()
+    with pytest.raises(v2.EtcdKeyNotFound):
+        role.read()
+    with pytest.raises(v2.EtcdInsufficientPermissions):
+        v2.EtcdRole(root, "root").delete()
+
+
+def test_users_are_what_they_are_written_to_be(root: v2.Client) -> None:
+    """Created with a password, given roles and another password, deleted."""
+    for name in ("reader", "writer"):
+        v2.EtcdRole(root, name).write()
+    user = v2.EtcdUser(root, "joe")
+    with pytest.raises(v2.EtcdException, match="password"):
+        user.write()
+    user.roles.add("reader")
+    user.password = "one"
+    user.write()
+    assert user.password is None
+    user.roles = ["writer"]
+    user.write()
+    user.write()  # nothing to change
+    found = v2.EtcdUser(root, "joe")
+    found.read()
+    assert found.roles == {"writer"}
+    assert found.names == ["joe", "root"]
+    found.password = "two"
+    found.roles.add("root")
+    found.write()
+    with v2.Client(port=root.port, username="joe", password="two") as joe:
+        v2.EtcdUser(joe, "joe").delete()
+    for name in ("reader", "writer"):
+        v2.EtcdRole(root, name).delete()
+    with pytest.raises(v2.EtcdKeyNotFound):
+        user.read()
+    with pytest.raises(v2.EtcdKeyNotFound):
+        user.delete()
+    with pytest.raises(v2.EtcdException, match="name"):
+        v2.EtcdUser(root, "").read()
 
 
 def test_lock_is_exclusive_and_fair(client: v2.Client) -> None:

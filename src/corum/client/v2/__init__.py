@@ -3,5 +3,5 @@
 In: paths, values and conditions as keyword arguments. Out: `EtcdResult`, or an exception named for
 what etcd refused. Synchronous, and safe for several threads.
 
-Reading order: `errors`, `results`, `connections`, then `client` and `lock`.
+Reading order: `errors`, `results`, `connections`, then `client`, `lock` and `auth`.
 """

@@ -32,6 +32,12 @@ CLUSTER_ID: Final = "x-etcd-cluster-id"
 REDIRECTS: Final = (301, 302, 307)
 REDIRECTS_MAX: Final = 5
 DEFAULT: Final = -1.0  # as a timeout: the client's own
+_REFUSALS: Final[dict[int, type[EtcdException]]] = {
+    401: EtcdInsufficientPermissions,
+    403: EtcdInsufficientPermissions,
+    404: EtcdKeyNotFound,
+    410: EtcdKeyNotFound,  # a member that was removed
+}
 
 
 class Client:
@@ -271,6 +277,22 @@ class Client:
         found = self._json(f"{self.version_prefix}/members")
         return {member["id"]: member for member in found.get("members") or ()}
 
+    def add_member(self, *peer_urls: str) -> dict[str, Any]:
+        """Announce a member that will be found at these URLs; as in `members`, without a name."""
+        path = f"{self.version_prefix}/members"
+        return _decoded(self.api_execute_json(path, "POST", {"peerURLs": peer_urls}))
+
+    def update_member(self, member_id: str, *peer_urls: str) -> None:
+        """Tell where a member is to be found from now on. EtcdKeyNotFound: it is none."""
+        path = f"{self.version_prefix}/members/{quote(member_id, safe='')}"
+        self.api_execute_json(path, "PUT", {"peerURLs": peer_urls})
+
+    def remove_member(self, member_id: str) -> None:
+        """Take a member out of the cluster, for ever. EtcdKeyNotFound: it is none."""
+        self.api_execute_json(
+            f"{self.version_prefix}/members/{quote(member_id, safe='')}", "DELETE"
+        )
+
     @property
     def leader(self) -> dict[str, Any]:
         """The member that leads, as in `members`."""
@@ -303,6 +325,14 @@ class Client:
         """Any call of the API: parameters go into the query, or into the form of a write."""
         return self._call(method, path, params or {}, self._timeout(timeout))
 
+    def api_execute_json(
+        self, path: str, method: str, params: Any = None, timeout: float | None = DEFAULT
+    ) -> Answer:
+        """As `api_execute` for the parts of the API that are written in JSON."""
+        body = None if params is None else json.dumps(params)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        return self._ask(method, path, body, headers, self._timeout(timeout), waits=False)
+
     def _keys(
         self, verb: str, key: str, params: Mapping[str, Param], timeout: float | None
     ) -> EtcdResult:
@@ -326,19 +356,31 @@ class Client:
     ) -> Answer:
         """The answer of a member. Raises what it refused with, or EtcdConnectionFailed."""
         words = urlencode({k: _word(v) for k, v in params.items() if v is not None})
-        headers, body, target = dict(self._headers), None, path
+        waits = bool(params.get("wait"))
         if verb in ("PUT", "POST"):
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-            body = words
-        elif words:
-            target = f"{path}?{words}"
-        answer = self._somewhere(verb, target, body, headers, timeout, "wait" in params)
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            return self._ask(verb, path, words, headers, timeout, waits=waits)
+        target = f"{path}?{words}" if words else path
+        return self._ask(verb, target, None, {}, timeout, waits=waits)
+
+    def _ask(
+        self,
+        verb: str,
+        target: str,
+        body: str | None,
+        headers: Mapping[str, str],
+        timeout: float | None,
+        *,
+        waits: bool,
+    ) -> Answer:
+        headers = {**self._headers, **headers}
+        answer = self._somewhere(verb, target, body, headers, timeout, waits)
         for _ in range(REDIRECTS_MAX if self.allow_redirect else 0):
             if answer.status not in REDIRECTS:
                 break
             location = urlsplit(answer.headers.get("location", ""))
             self._go_to((location.hostname or self.host, location.port or self.port))
-            answer = self._somewhere(verb, target, body, headers, timeout, "wait" in params)
+            answer = self._somewhere(verb, target, body, headers, timeout, waits)
         self._check_cluster(answer)
         if answer.status >= 400:
             raise _refusal(answer)
@@ -415,8 +457,11 @@ def _refusal(answer: Answer) -> EtcdException:
         payload = {}
     if "errorCode" in payload:
         return from_answer(payload)
+    if "message" in payload:  # of users, roles and members
+        kind = _REFUSALS.get(answer.status, EtcdException)
+        return kind(str(payload["message"]), payload)
     if answer.status in (401, 403):
-        return EtcdInsufficientPermissions(str(payload.get("message", "")), payload)
+        return EtcdInsufficientPermissions("", payload)
     text = answer.body.decode(errors="replace").strip()
     return EtcdException(f"HTTP {answer.status}: {text}", payload)
 
