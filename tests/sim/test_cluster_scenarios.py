@@ -81,7 +81,7 @@ def test_a_lease_is_called_gone_only_when_its_revocation_is_applied() -> None:
     renewed = scene.ask(leader, "Lease/LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=7))
     assert renewed.succeeded
     assert renewed.response.TTL == 0
-    assert 7 not in leader.node.lessor
+    assert LeaseId(7) not in leader.node.lessor
 
 
 def test_a_lease_outlives_the_leader_that_granted_it() -> None:
@@ -152,6 +152,48 @@ def test_a_restarted_member_has_applied_all_that_its_backend_holds() -> None:
     scene.until(lambda: len(scene.cluster.up) == 3, "they do not come back")
     for machine in scene.cluster.machines:
         assert machine.node.applied_index >= machine.node.consistent_index
+    scene.converge()
+
+
+@pytest.mark.parametrize(("power", "soon"), [(False, True), (True, False)])
+def test_a_killed_leader_is_succeeded_at_once_and_a_silent_one_after_the_timeout(
+    power: bool, soon: bool
+) -> None:
+    """Only a machine that runs refuses to be dialled (decision 6)."""
+    scene = ClusterScene()
+    old, began_ns = scene.leader, scene.world.now_ns
+    old.stay_away(20 * NS_PER_S)
+    old.crash(power=power)
+    scene.wait_for_leader()
+    assert (scene.world.now_ns - began_ns < 900 * NS_PER_MS) == soon
+    assert bool(scene.world.counts["early successions"]) == soon
+    scene.put(b"k", b"v")
+    scene.until(lambda: old.is_up, "it does not come back")
+    scene.converge()
+
+
+def test_a_process_that_goes_on_does_what_was_due() -> None:
+    scene = ClusterScene()
+    victim = scene.followers[0]
+    victim.pause(1_000 * NS_PER_S)
+    scene.put(b"k", b"v")
+    scene.wait(3)
+    assert victim.node.store.revision < scene.leader.node.store.revision
+    victim.go_on()
+    scene.converge()
+
+
+def test_clocks_of_different_speeds_elect_and_end_leases() -> None:
+    scene = ClusterScene()
+    for machine, pace in zip(scene.cluster.machines, (0.7, 1.0, 1.3), strict=True):
+        machine.pace = pace
+    scene.grant(7, 3)
+    scene.put(b"k", b"v", lease=7)
+    granted_ns = scene.world.now_ns
+    scene.until(lambda: not len(scene.leader.node.lessor), "the lease does not end")
+    assert scene.world.now_ns - granted_ns > 3 * NS_PER_S / 1.3
+    scene.leader.crash(power=True)
+    scene.wait_for_leader()
     scene.converge()
 
 

@@ -48,6 +48,8 @@ class Succession:
         if self._campaign_ns and now_ns >= self._campaign_ns:
             self._campaign_ns = 0
             if not self._node.leader:
+                text = "the process of the leader is gone: campaigning before the election timeout"
+                self._node.ports.transition("info", text)
                 try:
                     self._node.raft.campaign()
                 except RaftError:

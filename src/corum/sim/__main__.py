@@ -8,14 +8,18 @@ import gc
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import starmap
 
 from corum.sim.cluster_simulation import ClusterSimulation
+from corum.sim.coverage import summary
 from corum.sim.simulation import Simulation
 
 STORY_LINES = 25
+Outcome = tuple[int, str, str, Counter[str]]
+"""(seed, hash of its trace, what went wrong, what it was about)."""
 
 
 def main() -> int:
@@ -35,7 +39,9 @@ def main() -> int:
     seeds = seeds or [1]
     jobs = [(seed, arguments.members, arguments.steps, arguments.story) for seed in seeds]
     begin, failed = time.monotonic(), list[int]()
-    for done, (seed, hash_, failure) in enumerate(_outcomes(jobs, arguments.jobs), 1):
+    told: list[Counter[str]] = []
+    for done, (seed, hash_, failure, counts) in enumerate(_outcomes(jobs, arguments.jobs), 1):
+        told.append(counts)
         if failure:
             failed.append(seed)
             print(f"{failure}\nseed {seed} failed\n", flush=True)
@@ -49,13 +55,13 @@ def main() -> int:
                 end=end, file=sys.stderr, flush=True,
             )  # fmt: skip
     took_s = time.monotonic() - begin
+    if len(seeds) > 1:
+        print(summary(told))
     print(f"{len(seeds)} seeds, {len(seeds) / took_s:.2f}/s, failed: {failed}")
     return 1 if failed else 0
 
 
-def _outcomes(
-    jobs: list[tuple[int, int, bool, int]], processes: int
-) -> Iterator[tuple[int, str, str]]:
+def _outcomes(jobs: list[tuple[int, int, bool, int]], processes: int) -> Iterator[Outcome]:
     if processes == 1:
         yield from starmap(run, jobs)
         return
@@ -63,8 +69,8 @@ def _outcomes(
         yield from pool.map(run, *zip(*jobs, strict=True), chunksize=4)
 
 
-def run(seed: int, members: int, steps: bool, story: int) -> tuple[int, str, str]:
-    """(seed, hash of its trace, what went wrong)."""
+def run(seed: int, members: int, steps: bool, story: int) -> Outcome:
+    """One seed."""
     say = print if steps else None
     if members == 1:
         simulation: Simulation | ClusterSimulation = Simulation(seed, say=say)
@@ -76,11 +82,14 @@ def run(seed: int, members: int, steps: bool, story: int) -> tuple[int, str, str
     except Exception as error:
         lines = [] if steps else list(simulation.world.recent)[-story:]
         lines += traceback.format_exception(error)[-3:]
-        return seed, "", "\n".join(lines)
+        return seed, "", "\n".join(lines), simulation.world.counts
     finally:
         gc.enable()
         gc.collect()
-    return seed, simulation.world.trace_hash, ""
+    counts = (
+        simulation.told if isinstance(simulation, ClusterSimulation) else simulation.world.counts
+    )
+    return seed, simulation.world.trace_hash, "", counts
 
 
 if __name__ == "__main__":

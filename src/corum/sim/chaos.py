@@ -1,7 +1,8 @@
 """What goes wrong in a cluster while clients use it: links, machines, disks and clocks.
 
-Each kind is a process that strikes now and then, and lets go again; the seed says which kinds
-there are and how hard they strike. `stop` ends all of it.
+Each kind is a process that strikes now and then, and lets go again. Swarm testing: the seed says
+which kinds there are, how often and how hard they strike, so that every mixture comes up, also the
+one in which a kind of fault is not hidden by the others. `stop` ends all of it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,28 @@ from corum.sim.cluster import Cluster
 from corum.sim.machines import Machine, Mangling
 from corum.sim.member import NO_FAULTS
 from corum.sim.sessions import Later, Process, spawn
-from corum.sim.wire import NETWORK_NS
+from corum.sim.wire import NETWORK_NS, Link
 from corum.values import NS_PER_MS, NS_PER_S
 
 HOUR_NS: Final = 3_600 * NS_PER_S
-Link = tuple[str, str]
+CALM_SYNC_NS: Final = 400_000
+RARE: Final = (
+    "boot: log opened",
+    "boot: before a database is taken over",
+    "boot: a database was taken over",
+    "cut: new segment prepared",
+    "cut: old segment ended",
+    "cut: new segment named",
+    "database: before it is kept",
+    "database: kept",
+    "database: prepared",
+    "database: before it is installed",
+    "database: installed",
+)
+"""Effects that chance alone seldom hits."""
+OF_WRITES: Final = ("log: written", "log: written by the short path")
+"""Here a power failure finds bytes that are not synced."""
+OF_SNAPSHOTS: Final = tuple(each for each in RARE if each.startswith("database"))
 
 
 class Chaos:
@@ -28,7 +46,7 @@ class Chaos:
         self.cluster = cluster
         self.is_over = False
         dice = self.world.dice
-        self._pause_ns = dice.choice((1, 3, 10)) * NS_PER_S
+        self._pause_ns = dice.choice((100, 300, 1_000)) * NS_PER_MS
         self._mangling = Mangling(
             lost=dice.choice((0.0, 0.0, 0.01, 0.1)),
             twice=dice.choice((0.0, 0.0, 0.02, 0.1)),
@@ -36,15 +54,18 @@ class Chaos:
         )
         kinds: list[Callable[[], Iterator[Later]]] = [
             self._partition,
+            self._fall_behind,
             self._broken_connections,
+            self._slow_links,
             self._crash,
             self._many_crashes,
+            self._crash_to_come,
+            self._torn_write,
+            self._farewell,
             self._standstill,
+            self._clock,
             self._slow_disk,
             self._full_disk,
-            self._clock,
-            self._farewell,
-            self._slow_links,
         ]
         self._kinds = [(kind, dice.choice((0, 0, 1, 3))) for kind in kinds]
 
@@ -67,11 +88,13 @@ class Chaos:
         fabric = self.cluster.fabric
         fabric.heal()
         fabric.delay_ns = NETWORK_NS
+        fabric.slow.clear()
         for machine in self.cluster.machines:
             machine.faults, machine.mangling = NO_FAULTS, Mangling()
             machine.crash_at.clear()
             machine.disk.free()
-            machine.sync_ns = 400_000
+            machine.sync_ns = CALM_SYNC_NS
+            machine.go_on()
         self.cluster.faults = NO_FAULTS
 
     def _sleep(self, typical_ns: int) -> Later:
@@ -95,14 +118,16 @@ class Chaos:
     # ---- links
 
     def _partition(self) -> Iterator[Later]:
-        links = self._division()
+        yield from self._cut(self._division(), self.world.dice.choice((300, 1_500, 4_000)))
+
+    def _cut(self, links: list[Link], typical_ms: int) -> Iterator[Later]:
         fabric = self.cluster.fabric
-        self.world.trace(f"partition: {' '.join(f'{a}>{b}' for a, b in links)}")
+        self.world.trace(f"partition: cut {' '.join(f'{a}>{b}' for a, b in links)}")
         fabric.cut_links(links)
         if self.world.chance(0.3):
             for one, other in links:
                 fabric.break_between(one, other)
-        yield self._sleep(self.world.dice.choice((300, 2_000, 6_000)) * NS_PER_MS)
+        yield self._sleep(typical_ms * NS_PER_MS)
         self.world.trace("partition: healed")
         if self.world.chance(0.5):
             for one, other in links:
@@ -115,6 +140,7 @@ class Chaos:
         names = [each.name for each in self.cluster.machines]
         dice.shuffle(names)
         kind = dice.choice(("halves", "alone", "deaf", "mute", "one link", "bridge"))
+        self.world.counts[f"partitions: {kind}"] += 1
         at = self.world.between(1, max(1, len(names) - 1))
         if kind in ("alone", "deaf", "mute"):
             name = self._any().name
@@ -129,6 +155,18 @@ class Chaos:
             left = left[1:]
         return [link for one in left for other in right for link in ((one, other), (other, one))]
 
+    def _fall_behind(self) -> Iterator[Later]:
+        """A follower misses so much that it needs a snapshot, and may die while it gets it."""
+        followers = [each for each in self.cluster.members if each is not self.cluster.leader]
+        if not followers:
+            return
+        victim = self.world.dice.choice(followers)
+        if self.world.chance(0.6):
+            self._arm(victim, self.world.dice.choice(OF_SNAPSHOTS))
+        others = [each.name for each in self.cluster.machines if each is not victim]
+        away = [(victim.name, each) for each in others]
+        yield from self._cut(away + [(to, sender) for sender, to in away], 2_000)
+
     def _broken_connections(self) -> Iterator[Later]:
         one, other = self._any().name, self._any().name
         self.world.trace(f"connections of {one} and {other} break")
@@ -136,16 +174,25 @@ class Chaos:
         yield self._sleep(NS_PER_MS)
 
     def _slow_links(self) -> Iterator[Later]:
+        """All of them, or some in one direction."""
         fabric = self.cluster.fabric
-        fabric.delay_ns = 60 * NS_PER_MS
-        self.world.trace("links are slow")
+        everywhere = self.world.chance(0.3)
+        self.world.trace(f"{'all' if everywhere else 'some'} links are slow")
+        if everywhere:
+            fabric.delay_ns = 60 * NS_PER_MS
+        else:
+            fabric.slow.update(self._division())
         yield self._sleep(2 * NS_PER_S)
         fabric.delay_ns = NETWORK_NS
+        fabric.slow.clear()
 
     # ---- machines
 
     def _crash(self) -> Iterator[Later]:
-        self._any().crash(power=self.world.chance(0.5))
+        machine = self._any()
+        if self.world.chance(0.3):
+            machine.stay_away(self.world.delay(3 * NS_PER_S))
+        machine.crash(power=self.world.chance(0.5))
         yield self._sleep(NS_PER_MS)
 
     def _many_crashes(self) -> Iterator[Later]:
@@ -159,6 +206,23 @@ class Chaos:
             if self.world.chance(0.3):
                 yield self._sleep(50 * NS_PER_MS)
 
+    def _crash_to_come(self) -> Iterator[Later]:
+        self._arm(self._any(), self.world.dice.choice(RARE))
+        yield self._sleep(NS_PER_MS)
+
+    def _torn_write(self) -> Iterator[Later]:
+        """Power fails in the middle of the next write to the log, or of the one after it."""
+        machine = self._any()
+        machine.loses_power = True
+        self.world.trace(f"{machine.name}: will lose power while it writes")
+        for effect in OF_WRITES:
+            machine.crash_at[effect] = self.world.between(1, 2)
+        yield self._sleep(NS_PER_MS)
+
+    def _arm(self, machine: Machine, effect: str) -> None:
+        self.world.trace(f"{machine.name}: will die at '{effect}'")
+        machine.crash_at[effect] = 1
+
     def _farewell(self) -> Iterator[Later]:
         """SIGTERM."""
         machine = self._any()
@@ -167,7 +231,7 @@ class Chaos:
         yield self._sleep(NS_PER_S)
 
     def _standstill(self) -> Iterator[Later]:
-        self._any().pause(self.world.delay(self.world.dice.choice((300, 3_000)) * NS_PER_MS))
+        self._any().pause(self.world.delay(self.world.dice.choice((300, 2_000)) * NS_PER_MS))
         yield self._sleep(NS_PER_S)
 
     def _clock(self) -> Iterator[Later]:
@@ -180,9 +244,10 @@ class Chaos:
 
     def _slow_disk(self) -> Iterator[Later]:
         machine = self._any()
-        before, machine.sync_ns = machine.sync_ns, 300 * NS_PER_MS
+        before = machine.sync_ns
+        machine.sync_ns = self.world.dice.choice((30, 300, 1_000)) * NS_PER_MS
         self.world.trace(f"{machine.name}: its disk is slow")
-        yield self._sleep(3 * NS_PER_S)
+        yield self._sleep(2 * NS_PER_S)
         machine.sync_ns = before
 
     def _full_disk(self) -> Iterator[Later]:

@@ -24,13 +24,16 @@ _MODELLED: Final = ("KV/Put", "KV/DeleteRange", "KV/Txn", "KV/Range")
 _LOGGED: Final = ("Lease/LeaseGrant", "Lease/LeaseRevoke", "KV/Compact")
 
 
-def check(auditor: Auditor, operations: Sequence[Operation]) -> None:
-    """Everything below but watches and hashes. Raises Violation."""
+def check(auditor: Auditor, operations: Sequence[Operation], fastest: float = 1.0) -> None:
+    """Everything below but watches and hashes; no clock runs faster than `fastest`.
+
+    Raises Violation.
+    """
     owners = Attribution(auditor, operations)
     _check_reads(auditor.history, operations, owners)
     _check_order(operations, owners)
     _check_compactions(operations)
-    _check_leases(auditor, operations, owners)
+    _check_leases(auditor, operations, owners, fastest)
 
 
 class Attribution:
@@ -289,7 +292,9 @@ def _check_compactions(operations: Sequence[Operation]) -> None:
 # ---- leases
 
 
-def _check_leases(auditor: Auditor, operations: Sequence[Operation], owners: Attribution) -> None:
+def _check_leases(
+    auditor: Auditor, operations: Sequence[Operation], owners: Attribution, fastest: float
+) -> None:
     """No lease ends before its TTL has passed since it was granted or renewed last."""
     of_lease: dict[int, list[Operation]] = {}
     for operation in operations:
@@ -306,11 +311,14 @@ def _check_leases(auditor: Auditor, operations: Sequence[Operation], owners: Att
             if expired == lease:
                 ticket, at_ns = auditor.seen[revision]
                 ends.append((at_ns, ticket, f"revision {revision}"))
-        _check_lease(grant, group, ends)
+        _check_lease(grant, group, ends, fastest)
 
 
 def _check_lease(
-    grant: Operation, group: Sequence[Operation], ends: Sequence[tuple[int, int, str]]
+    grant: Operation,
+    group: Sequence[Operation],
+    ends: Sequence[tuple[int, int, str]],
+    fastest: float,
 ) -> None:
     renewed = [each for each in group if each.name == "Lease/LeaseKeepAlive" and each.succeeded]
     alive = [grant, *(each for each in renewed if each.response.TTL)]
@@ -319,7 +327,7 @@ def _check_lease(
         if any(invoked < ticket for invoked in revokes):
             continue
         last = max(alive, key=lambda each: each.invoked_ns)
-        if at_ns < last.invoked_ns + grant.response.TTL * NS_PER_S:
+        if at_ns < last.invoked_ns + grant.response.TTL * NS_PER_S / fastest:
             raise Violation(f"a lease ended too early: {what}\nafter {last}")
 
 
@@ -333,5 +341,5 @@ def _says_gone(operation: Operation) -> bool:
     if operation.name == "Lease/LeaseKeepAlive":
         return operation.succeeded and operation.response.TTL == 0
     if operation.name == "Lease/LeaseTimeToLive":
-        return operation.succeeded and operation.response.TTL == -1
+        return operation.succeeded and not operation.response.grantedTTL  # due ones have one
     return operation.name == "KV/Put" and operation.text == errors.LEASE_NOT_FOUND.text

@@ -12,15 +12,28 @@ from corum.membership.members import Member
 from corum.server.node import NodeConfig
 from corum.sim.calls import NETWORK_NS, Call, OnEnd, OnMessage
 from corum.sim.machines import Machine
-from corum.sim.member import NO_FAULTS, Faults
+from corum.sim.member import NO_FAULTS, RESTART_NS, WAKE_NS, Faults
 from corum.sim.model import History
 from corum.sim.raft_checks import Invariants
 from corum.sim.watch_checks import is_inhabited
 from corum.sim.wire import Fabric
 from corum.sim.world import Violation, World
-from corum.values import ClusterId, MemberId
+from corum.values import ClusterId, MemberId, value
 
 TOKEN: Final = "sim"
+
+
+@value
+class Conditions:
+    """What all machines of a run have in common."""
+
+    wake_ns: int = WAKE_NS
+    restart_ns: int = RESTART_NS
+    skew: float = 0.0
+    """Clocks run up to so much faster or slower than time; a fraction."""
+
+
+CALM: Final = Conditions()
 
 
 def url_of(name: str) -> str:
@@ -39,12 +52,14 @@ class Cluster:
         *,
         segment_bytes: int,
         faults: Faults = NO_FAULTS,
+        conditions: Conditions = CALM,
         pre_vote: bool = True,
     ) -> None:
         self.world = world
         self.config = config
         self.segment_bytes = segment_bytes
         self.faults = faults
+        self.conditions = conditions
         self.pre_vote = pre_vote
         self.fabric = Fabric(world)
         self.invariants = Invariants()
@@ -69,6 +84,11 @@ class Cluster:
             faults=self.faults,
             pre_vote=self.pre_vote,
         )
+        conditions = self.conditions
+        machine.wake_ns, machine.restart_ns = conditions.wake_ns, conditions.restart_ns
+        if conditions.skew:
+            machine.pace = self.world.dice.uniform(1 - conditions.skew, 1 + conditions.skew)
+            self.world.trace(f"{name}: its clock runs {machine.pace:.3f} times as fast")
         self.machines.append(machine)
         return machine
 

@@ -4,12 +4,14 @@ nothing fails and everything must come to an end; then the judges."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from corum.backend import schema
+from corum.server.node import NodeConfig
 from corum.sim.acts import Acts
 from corum.sim.chaos import Chaos
-from corum.sim.cluster import Cluster
+from corum.sim.cluster import Cluster, Conditions
 from corum.sim.cluster_workload import ClusterWorkload
 from corum.sim.linearizability import check_linearizable
 from corum.sim.machines import Machine
@@ -27,6 +29,31 @@ COMPARE_NS: Final = 700 * NS_PER_MS
 REPLICATED: Final = tuple(
     name for name in schema.ETCD_BUCKETS if name not in (schema.META, schema.CLUSTER)
 )
+
+
+TICKS: Final = ((100, 10), (200, 5), (250, 4))
+"""(ms, of them in an election timeout of a second): fewer ticks are more seeds, and more ties."""
+
+
+def of_cluster(world: World, config: NodeConfig) -> NodeConfig:
+    """How finely members see time, and whether changes of members wait for six calm seconds."""
+    tick_ms, election_ticks = world.dice.choice(TICKS)
+    return replace(
+        config,
+        tick_ns=tick_ms * NS_PER_MS,
+        election_ticks=election_ticks,
+        strict_reconfig=world.dice.random() < 0.3,
+    )
+
+
+def random_conditions(world: World) -> Conditions:
+    """Loops that take events one by one or many at once, machines that are back soon or late."""
+    dice = world.dice
+    return Conditions(
+        wake_ns=dice.choice((20_000, 20_000, 400_000)),
+        restart_ns=dice.choice((50, 200, 1_000)) * NS_PER_MS,
+        skew=dice.choice((0.0, 0.0, 0.001, 0.05, 0.3)),
+    )
 
 
 def random_faults(world: World) -> Faults:
@@ -59,10 +86,11 @@ class ClusterSimulation(Acts[ClusterWorkload]):
         dice = self.world.dice
         self.cluster = Cluster(
             self.world,
-            random_config(self.world),
+            of_cluster(self.world, random_config(self.world)),
             members,
             segment_bytes=dice.choice((1_024, 4_096, 65_536)),
             faults=random_faults(self.world),
+            conditions=random_conditions(self.world),
             pre_vote=dice.random() < 0.8,
         )
         self.chaos = Chaos(self.cluster)
@@ -74,6 +102,8 @@ class ClusterSimulation(Acts[ClusterWorkload]):
             clients=dice.randint(2, 4),
         )
         self.compared = 0
+        self.told = self.world.counts
+        """What happened in act one (`coverage`)."""
 
     def run(self) -> None:
         """Both acts and the verdict. Raises Violation."""
@@ -84,6 +114,7 @@ class ClusterSimulation(Acts[ClusterWorkload]):
         spawn(self._compare())
         self.chaos.begin()
         self.act(lambda: not workload.running, "the clients are not done")
+        self.told = self.world.counts.copy()
         self.world.trace("act two")
         self.chaos.stop()
         revision = self._settle()
@@ -97,6 +128,14 @@ class ClusterSimulation(Acts[ClusterWorkload]):
         while True:
             yield lambda resume: self.world.after(COMPARE_NS, lambda: resume(None))
             self.compared += self.cluster.compare_hashes(history)
+
+    def fastest(self) -> float:
+        """See `Acts`."""
+        return 1 + self.cluster.conditions.skew
+
+    def leases_left(self) -> bool:
+        """See `Acts`."""
+        return any(len(each.node.lessor) for each in self.cluster.up)
 
     # ---- act two
 

@@ -31,6 +31,12 @@ class ClusterWorkload(Workload):
         self._changes = world.dice.choice((0, 0, 2, 6))
         self._moves = world.dice.choice((0, 1, 4))
         super().__init__(world, cluster.machines[0], operations=operations, clients=clients)
+        self._think_ns = world.dice.choice((5, 40, 120)) * NS_PER_MS
+        self._compact_ns = 5 * self._think_ns
+
+    def is_over(self) -> bool:
+        """The faults are for the users: without them nothing is learnt."""
+        return not self.users
 
     def network(self) -> Calls:
         """Any member."""
@@ -43,8 +49,9 @@ class ClusterWorkload(Workload):
         return self.world.delay(self.world.dice.choice((5, 1_000)) * NS_PER_MS)
 
     def processes(self) -> list[Process]:
-        """Those of one member, and two more."""
+        """Those of one member, and three more."""
         found = super().processes()
+        found.append(self._tenant(self.client("tenant2")))
         found.append(self._mover(self.client("mover")))
         found.append(self._architect(self.client("architect")))
         return found
@@ -71,7 +78,9 @@ class ClusterWorkload(Workload):
         """Has the leader hand over to somebody."""
         self.running += 1
         for _ in range(self._moves):
-            yield client.sleep(self.world.delay(2 * NS_PER_S))
+            yield client.sleep(self.world.delay(NS_PER_S))
+            if self.is_over():
+                break
             leader = self.cluster.leader
             target = self.world.dice.choice(self.cluster.members)
             if leader is None or not target.is_up:
@@ -88,7 +97,9 @@ class ClusterWorkload(Workload):
         self.running += 1
         kinds = (self._add, self._add, self._remove, self._promote, self._rename)
         for _ in range(self._changes):
-            yield client.sleep(self.world.delay(NS_PER_S))
+            yield client.sleep(self.world.delay(500 * NS_PER_MS))
+            if self.is_over():
+                break
             yield from self.world.dice.choice(kinds)(client)
         self.running -= 1
 

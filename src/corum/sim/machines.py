@@ -62,12 +62,15 @@ class MangledPeers(Peers):
         through: list[Message] = []
         for message in messages:
             if world.chance(odds.lost):
+                world.counts["messages lost"] += 1
                 continue
             if world.chance(odds.late):
+                world.counts["messages late"] += 1
                 self._later(message)
             else:
                 through.append(message)
             if world.chance(odds.twice) and message.type not in NEVER_TWICE:
+                world.counts["messages doubled"] += 1
                 self._later(message)
         if through:
             super().received(through)
@@ -131,7 +134,11 @@ class Machine(SimMember):
         self.databases = Databases(self)
         self.is_removed = False
         self.wall_offset_ns = 0
-        self.paused_until_ns = 0
+        self.away_until_ns = 0
+        """It does not boot before."""
+        self._paused_until_ns = 0
+        self._held: list[Callable[[], None]] = []
+        """What is due while the process stands still."""
         self._first = first
         self._clock_offset_ns = 0
         for url in urls:
@@ -144,7 +151,7 @@ class Machine(SimMember):
 
     def clock_ns(self) -> int:
         """The member's monotonic clock: of its own beginning at each boot of the machine."""
-        return self.world.now_ns + self._clock_offset_ns
+        return int(self.world.now_ns * self.pace) + self._clock_offset_ns
 
     def unix_time_ns(self) -> int:
         """Wall time, as far as this machine knows."""
@@ -153,7 +160,22 @@ class Machine(SimMember):
     def pause(self, duration_ns: int) -> None:
         """The process stands still."""
         self.world.trace(f"{self.name}: paused for {duration_ns // NS_PER_MS} ms")
-        self.paused_until_ns = max(self.paused_until_ns, self.world.now_ns + duration_ns)
+        self._paused_until_ns = max(self._paused_until_ns, self.world.now_ns + duration_ns)
+        self.world.at(self._paused_until_ns, self._resume)
+
+    def _resume(self) -> None:
+        if self.world.now_ns >= self._paused_until_ns:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """The process stands still no more."""
+        held, self._held, self._paused_until_ns = self._held, [], 0
+        for run in held:
+            self.world.after(0, run)
+
+    def stay_away(self, duration_ns: int) -> None:
+        """Once it is down, it stays so for a while."""
+        self.away_until_ns = self.world.now_ns + duration_ns
 
     def later(self, delay_ns: int, action: Callable[[], None]) -> None:
         """`action`, unless this incarnation is dead by then; not while it stands still."""
@@ -162,8 +184,8 @@ class Machine(SimMember):
         def run() -> None:
             if not self.is_up or self.incarnation != incarnation:
                 return
-            if world.now_ns < self.paused_until_ns:
-                world.at(self.paused_until_ns, run)
+            if self._paused_until_ns:
+                self._held.append(run)
                 return
             try:
                 action()
@@ -201,8 +223,11 @@ class Machine(SimMember):
         """Boot, unless it was removed from the cluster for good."""
         if self.is_removed:
             return
+        if self.world.now_ns < self.away_until_ns:
+            self.world.at(self.away_until_ns, lambda: self._restart(self.incarnation))
+            return
         self.peers = None
-        self.paused_until_ns = 0
+        self._held, self._paused_until_ns = [], 0
         try:
             super().start()
         except BootstrapError:

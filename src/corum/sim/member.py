@@ -35,6 +35,7 @@ PEER_URL: Final = "http://sim:2380"
 WAKE_NS: Final = 20_000
 """From an event's arrival to the turn that takes it, typically."""
 RESTART_NS: Final = 200 * NS_PER_MS
+"""From a crash to the next boot, typically."""
 PURGE_NS: Final = 1_000 * NS_PER_MS
 
 
@@ -75,8 +76,16 @@ class SimMember:
         self.is_up = False
         self.crash_at: dict[str, int] = {}
         """Effect -> die when it happens for the n-th time from now; for directed scenarios."""
+        self.loses_power = False
+        """The next of these deaths is a power failure."""
         self.crashes = 0
         self.pre_vote = True
+        self.pace = 1.0
+        """How fast its monotonic clock runs."""
+        self.wake_ns = WAKE_NS
+        self.restart_ns = RESTART_NS
+        self.is_powered = True
+        """If it is not up: only the process is gone, the machine refuses connections."""
         self.applied: dict[int, tuple[int, bytes]] = {}
         """What was applied at each index, over all incarnations: it must never change."""
         self.consistent_index = 0
@@ -89,7 +98,7 @@ class SimMember:
         """Boot from what the disk holds."""
         assert not self.is_up, "started twice"
         self.incarnation += 1
-        self.is_up = True
+        self.is_up = self.is_powered = True
         try:
             self._boot()
             self._campaign_alone()
@@ -97,7 +106,7 @@ class SimMember:
             self._die()
             return
         self._came_up()
-        self._wake(self.world.delay(WAKE_NS))
+        self._wake(self.world.delay(self.wake_ns))
 
     def _came_up(self) -> None:
         self.world.trace(f"up: applied {self.node.applied_index} term {self.node.term}")
@@ -199,21 +208,22 @@ class SimMember:
         """Die now; boot again after a while."""
         if not self.is_up:
             return
-        self.is_up = False
+        self.is_up, self.is_powered = False, not power
         self.crashes += 1
         self.world.trace("power failure" if power else "process died")
         if power:
             self.disk.power_failure()
         self.network.server_died()
         incarnation = self.incarnation
-        self.world.after(self.world.delay(RESTART_NS), lambda: self._restart(incarnation))
+        self.world.after(self.world.delay(self.restart_ns), lambda: self._restart(incarnation))
 
     def _restart(self, incarnation: int) -> None:
         if self.incarnation == incarnation and not self.is_up:
             self.start()
 
     def _die(self) -> None:
-        self.crash(power=self.world.chance(self.faults.power))
+        power, self.loses_power = self.loses_power, False
+        self.crash(power=power or self.world.chance(self.faults.power))
 
     def stop(self) -> None:
         """End in good order, as SIGTERM does, without waiting for a commit under way."""
@@ -231,7 +241,7 @@ class SimMember:
     def deliver(self, event: tuple[Any, ...]) -> None:
         """Into the inbox."""
         self._inbox.append(event)
-        self._wake(self.world.delay(WAKE_NS))
+        self._wake(self.world.delay(self.wake_ns))
 
     def _wake(self, delay_ns: int) -> None:
         at_ns = self.world.now_ns + delay_ns + self._stall_ns
@@ -267,11 +277,14 @@ class SimMember:
         if self.world.chance(self.faults.clean_stop):
             self.stop()
             return
-        self._wake(max(node.wait_ms(now_ns) * NS_PER_MS, self.world.delay(WAKE_NS)))
+        wait_ns = int(node.wait_ms(now_ns) * NS_PER_MS / self.pace)
+        self._wake(max(wait_ns, self.world.delay(self.wake_ns)))
 
     def _check_applied(self) -> None:
         """State machine safety: an index holds the same entry, whoever applies it when."""
         node = self.node
+        if node.applied_index == self._checked_index:
+            return
         if node.raft_storage.last_index() < node.applied_index:
             return  # a leader's snapshot is installed; its record is on its way to the log
         first = max(self._checked_index + 1, node.raft_storage.first_index())

@@ -107,6 +107,10 @@ class Simulation(Acts[Workload]):
         self.member.crash_at.clear()
         self.member.disk.free()
 
+    def leases_left(self) -> bool:
+        """See `Acts`."""
+        return not self.member.is_up or bool(len(self.member.node.lessor))
+
     def _settle(self) -> int:
         """Leases run out, watchers catch up, a restart changes nothing; the last revision."""
         self.act(lambda: self.member.is_up, "the member does not come up")

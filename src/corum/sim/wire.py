@@ -16,10 +16,12 @@ from typing import Any, Final, Protocol
 
 from corum import _transport as events
 from corum import errors
+from corum.peer.succession import NOBODY_LISTENS
 from corum.sim.world import World
 from corum.values import NS_PER_MS, NS_PER_S
 
 NETWORK_NS: Final = 150_000
+SLOW_NS: Final = 80 * NS_PER_MS
 CONNECT_NS: Final = 2 * NS_PER_S
 """After so long a connection that nobody answers is given up."""
 HIGH_WATER_BYTES: Final = 64 * 1024
@@ -33,6 +35,8 @@ DEADLINE: Final = 4
 UNREACHABLE: Final = 14
 
 Headers = Sequence[tuple[str, str]]
+Link = tuple[str, str]
+"""A direction between two machines, by their names."""
 
 
 class Host(Protocol):
@@ -42,6 +46,8 @@ class Host(Protocol):
 
     @property
     def is_up(self) -> bool: ...
+    @property
+    def is_powered(self) -> bool: ...
     @property
     def incarnation(self) -> int: ...
     def deliver(self, event: tuple[Any, ...]) -> None:
@@ -86,19 +92,21 @@ class Exchange:
 
 
 class Fabric:
-    """All links. A link is a direction between two machines, by their names."""
+    """All links."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.hosts: dict[str, Host] = {}
         """By peer URL."""
-        self.cut: set[tuple[str, str]] = set()
+        self.cut: set[Link] = set()
         """Links that let nothing through for now; what was sent waits, as TCP sends it again."""
         self.exchanges: dict[int, Exchange] = {}
         """By each of the two call ids."""
         self._waiting: dict[tuple[str, str], deque[Callable[[], None]]] = {}
         self._calls = FIRST_CALL
         self.delay_ns = NETWORK_NS
+        self.slow: set[Link] = set()
+        """Links that take `SLOW_NS` for everything."""
 
     def call_id(self) -> int:
         """A number nobody has."""
@@ -168,8 +176,9 @@ class Fabric:
     def move(self, exchange: Exchange, sender: End, to: End, event: tuple[Any, ...]) -> None:
         """An event for the other side, behind what was sent before it."""
         world = self.world
-        to.arrived_ns = max(to.arrived_ns, world.now_ns + world.delay(self.delay_ns))
         link = (sender.host.name, to.host.name)
+        delay_ns = SLOW_NS if link in self.slow else self.delay_ns
+        to.arrived_ns = max(to.arrived_ns, world.now_ns + world.delay(delay_ns))
 
         def arrive() -> None:
             if link in self.cut or self._waiting.get(link):
@@ -244,10 +253,11 @@ class Fabric:
             back = (other.name, host.name)
             if exchange.over or not client.open:
                 return
-            if link in self.cut or back in self.cut:
+            if link in self.cut or back in self.cut or not other.is_powered:
                 world.after(CONNECT_NS, lambda: self._given_up(exchange, UNREACHABLE))
             elif not other.is_up:
-                self._given_up(exchange, UNREACHABLE)
+                world.counts["refused dials"] += 1
+                self._given_up(exchange, UNREACHABLE, NOBODY_LISTENS)
             else:
                 server.incarnation = other.incarnation
                 if body is None:
@@ -261,14 +271,14 @@ class Fabric:
             world.after(timeout_ms * NS_PER_MS, lambda: self._given_up(exchange, DEADLINE))
         return client.call
 
-    def _given_up(self, exchange: Exchange, code: int) -> None:
+    def _given_up(self, exchange: Exchange, code: int, why: str = "no answer") -> None:
         """The client waits no longer."""
         if exchange.over:
             return
         client, server = exchange.client, exchange.server
         if client.open:
             client.open = False
-            self._deliver(client, (events.RESPONSE_END, client.call, code, "no answer", ()))
+            self._deliver(client, (events.RESPONSE_END, client.call, code, why, ()))
         self._forget(exchange)
         if server.open:
             self.move(exchange, client, server, (events.CANCELLED, server.call, errors.CANCELLED))

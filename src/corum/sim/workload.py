@@ -33,11 +33,14 @@ class Workload:
         self.watchers: list[WatchStream] = []
         self.running: int = 0
         """Processes that are not finished."""
+        self.users: int = 0
+        """Those of them that make random requests."""
         self.leases: list[int] = []
         self._operations_each = operations
         self._clients = clients
         self._values = 0
         self._think_ns = world.dice.choice((200_000, 2 * NS_PER_MS, 20 * NS_PER_MS))
+        self._compact_ns = 30 * self._think_ns
         kinds = (self.put, self.delete, self.txn, self.range, self.old_range, self.lease_use)
         self._kinds = [(kind, world.between(1, 10)) for kind in kinds]
 
@@ -69,6 +72,7 @@ class Workload:
     def _user(self, client: Client) -> Process:
         """Random requests, one after the other."""
         self.running += 1
+        self.users += 1
         kinds, weights = zip(*self._kinds, strict=True)
         for _ in range(self._operations_each):
             if self.world.chance(0.1):
@@ -79,6 +83,11 @@ class Workload:
             pause_ns = self._think_ns if operation.code != errors.UNAVAILABLE else 50 * NS_PER_MS
             yield client.sleep(self.world.delay(pause_ns))
         self.running -= 1
+        self.users -= 1
+
+    def is_over(self) -> bool:
+        """Should those who accompany the users end, too?"""
+        return False
 
     def _volley(self, client: Client) -> None:
         """Some requests at once, so that they share a log write; nobody waits for them here."""
@@ -91,6 +100,8 @@ class Workload:
         self.running += 1
         world = self.world
         for _ in range(world.between(1, 4)):
+            if self.is_over():
+                break
             lease, ttl_s = world.between(1, 1 << 40), world.between(1, TTL_MAX_S)
             grant = rpc.LeaseGrantRequest(ID=lease, TTL=ttl_s)
             granted = yield client.ask("Lease/LeaseGrant", grant)
@@ -102,6 +113,8 @@ class Workload:
                 put = rpc.PutRequest(key=key, value=self.value(), lease=lease)
                 yield client.ask("KV/Put", put)
             for _ in range(world.between(0, 5)):
+                if self.is_over():
+                    break
                 yield client.sleep(granted.response.TTL * NS_PER_S // world.between(2, 4))
                 yield from self._keep_alive(client, lease)
                 yield client.ask("Lease/LeaseTimeToLive", rpc.LeaseTimeToLiveRequest(ID=lease))
@@ -112,6 +125,8 @@ class Workload:
     def _keep_alive(self, client: Client, lease: int) -> Process:
         """As real clients do: again and again while the member is away."""
         for _ in range(500):
+            if self.is_over():
+                return
             renewal = rpc.LeaseKeepAliveRequest(ID=lease)
             operation = yield client.ask("Lease/LeaseKeepAlive", renewal)
             if operation.succeeded:
@@ -123,7 +138,9 @@ class Workload:
         self.running += 1
         world = self.world
         for _ in range(world.between(0, 8)):
-            yield client.sleep(world.delay(30 * self._think_ns))
+            if self.is_over():
+                break
+            yield client.sleep(world.delay(self._compact_ns))
             revision = max(1, self.auditor.history.revision - world.between(0, 30))
             request = rpc.CompactionRequest(revision=revision, physical=world.chance(0.5))
             yield client.ask("KV/Compact", request)

@@ -7,11 +7,13 @@ of a set. The trace of a run is hashed, so that two runs can be compared.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from random import Random
 from typing import Final
+
+from corum.sim.coverage import counted
 
 UNIX_NS: Final = 1_700_000_000_000_000_000
 """Wall time at virtual time 0."""
@@ -35,6 +37,8 @@ class World:
         self.now_ns = 0
         self.steps = 0
         self.recent: deque[str] = deque(maxlen=TRACE_LINES)
+        self.counts = Counter[str]()
+        """What happened how often (`coverage`)."""
         self._say = say
         self._digest = hashlib.sha256()
         self._events: list[tuple[int, int, Callable[[], None]]] = []
@@ -100,17 +104,20 @@ class World:
 
     def between(self, low: int, high: int) -> int:
         """Any whole number from `low` to `high`."""
-        return self.dice.randint(low, high)
+        return low + int(self.dice.random() * (high - low + 1))
 
     def delay(self, typical_ns: int) -> int:
         """A delay: mostly around `typical_ns`, now and then fifty times as long."""
-        longest = 50 * typical_ns if self.dice.random() < 0.02 else 2 * typical_ns
-        return self.dice.randint(typical_ns // 4, longest)
+        random = self.dice.random
+        longest = 50 * typical_ns if random() < 0.02 else 2 * typical_ns
+        shortest = typical_ns // 4
+        return shortest + int(random() * (longest - shortest))
 
     # ---- what happened
 
     def trace(self, line: str) -> None:
         """One line of the run's story."""
+        counted(line, self.counts)
         line = f"{self.now_ns / 1e6:12.3f} {line}"
         self._digest.update(line.encode())
         self.recent.append(line)

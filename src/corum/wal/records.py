@@ -137,7 +137,9 @@ def decode(image: bytes | mmap, crc: int, *, is_last: bool) -> Segment:
         torn = kind != CRC and _has_zero_sector(image, end)
         fault = Fault(end, "wal: crc mismatch", torn)
     if fault is None and _is_flipped(image, end, crc):
-        fault = Fault(end, "wal: length field of a record is gone")
+        # At a sector's end the field may be all that a power failure left out of a write.
+        torn = is_last and _sector_end(end) == end + FRAME_ALIGN
+        fault = Fault(end, "wal: length field of a record is gone", torn)
     elif fault is not None and fault.torn:
         fault.torn = is_last and not _is_flipped(image, fault.offset, crc)
     return Segment(found[:good], end, crc, fault)
