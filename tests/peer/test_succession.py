@@ -39,6 +39,11 @@ class Config:
     tick_ns: int = TICK_NS
 
 
+class Ports:
+    def transition(self, level: str, message: str, **fields: Any) -> None:
+        """A line for operators."""
+
+
 @dataclass
 class FakeNode:
     local: int
@@ -48,6 +53,7 @@ class FakeNode:
 
     def __post_init__(self) -> None:
         self.raft = Raft(self)
+        self.ports = Ports()
         self.members = Members([One(3), One(1), One(4, is_learner=True), One(2)])
         self.members.local = self.local
 
