@@ -134,6 +134,7 @@ class Attribution:
                 (each.invoked, each)
                 for each in self._operations
                 if each.is_unknown
+                and not self.owns(each)
                 and each.invoked < self._known_by[revision]
                 and self._deletes(each, revision)
             ]
