@@ -229,6 +229,27 @@ def test_failover_to_the_endpoint_that_works(endpoint: str) -> None:
         assert client.get("fo") is not None
 
 
+def test_learnt_endpoints_are_forgotten(endpoint: str) -> None:
+    """What has left the cluster is not called any more; what is under way there goes on."""
+    with Client("127.0.0.1:1", timeout_s=1) as client:
+        client.session.learn([endpoint, "127.0.0.1:2"])
+        assert client.endpoints == ("127.0.0.1:1", endpoint, "127.0.0.1:2")
+        with client.watch("k") as watch:
+            client.put("k", "1", timeout_s=20)
+            client.session.learn(["127.0.0.1:2"])
+            assert client.endpoints == ("127.0.0.1:1", "127.0.0.1:2")
+            with pytest.raises(DeadlineExceeded):
+                client.put("k", "2")
+            with Client(endpoint) as other:
+                other.put("k", "3", timeout_s=20)
+            assert [next(watch).value, next(watch).value] == [b"1", b"3"]
+        client.session.learn([f"http://{endpoint}"])
+        assert client.endpoints == ("127.0.0.1:1", f"http://{endpoint}")
+        client.session.learn([endpoint])
+        assert client.endpoints == ("127.0.0.1:1", f"http://{endpoint}")
+        client.put("k", "4", timeout_s=20)
+
+
 def test_one_client_for_many_threads(client: Client) -> None:
     """Calls of eight threads at once on one client."""
 

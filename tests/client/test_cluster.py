@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from corum import Client, LocalCluster
+from corum.client._sync import session
 from corum.client.errors import DeadlineExceeded, Unavailable
 from oracle import servers
 
@@ -35,6 +36,22 @@ def test_the_leader_is_found(cluster: LocalCluster) -> None:
             while second.status().leader != other and time.monotonic() < end:
                 time.sleep(0.05)
             assert second.status().leader == other
+
+
+def test_a_leader_that_moved_is_found(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a failure to tell of it: the client asks from time to time."""
+    monkeypatch.setattr(session, "LOOK_AGAIN_NS", 100_000_000)
+    with Client(cluster.endpoints, prefer_leader=True, timeout_s=30) as client:
+        old = client.status().leader
+        other = next(m.member_id for m in client.members() if m.member_id != old)
+        with Client(cluster.endpoints, timeout_s=30) as second:
+            second.move_leader(other)
+        end = time.monotonic() + 30
+        while client.status().header.member_id != other and time.monotonic() < end:
+            time.sleep(0.02)
+        assert client.status().header.member_id == other
 
 
 def test_endpoints_are_learnt(cluster: LocalCluster) -> None:

@@ -50,6 +50,21 @@ def test_rest_grows_to_its_limit_and_success_ends_it() -> None:
     assert endpoints.pick(0) == (0, 0)
 
 
+def test_a_retired_endpoint_is_not_used_again() -> None:
+    """Whatever is told of it later; its place is given to the next new one."""
+    endpoints = Balancer(2)
+    endpoints.prefer(1)
+    endpoints.retire(1)
+    assert endpoints.pick(0) == (0, 0)
+    endpoints.failed(0, 0)
+    endpoints.failed(1, 0)
+    endpoints.succeeded(1)
+    assert endpoints.pick(0) == (0, balancer.REST_MIN_NS)
+    assert endpoints.grow() == 1
+    assert endpoints.pick(0) == (1, 0)
+    assert endpoints.grow() == 2
+
+
 @pytest.mark.parametrize(
     ("code", "text", "repeatable", "renewable", "decision"),
     [

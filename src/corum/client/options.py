@@ -40,7 +40,8 @@ class Options:
     timeout_s: how long a call may take in all, with every retry; None: for ever.
     keepalive_s: ping a silent connection that often, and give it up when there is no answer within
         `keepalive_timeout_s`; 0: never. etcd refuses clients below 5 s.
-    prefer_leader: of several endpoints use the leader's; asked for at the start and after failures.
+    prefer_leader: of several endpoints use the leader's; asked for at the start, after failures,
+        and with the first call after ten seconds, in case it has moved.
     """
 
     __slots__ = (

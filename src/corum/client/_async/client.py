@@ -328,9 +328,12 @@ class AsyncClient:
             await self.session.call(methods.MOVE_LEADER, request, timeout_s=timeout_s)
 
     async def sync_endpoints(self, *, timeout_s: float | None = DEFAULT) -> tuple[str, ...]:
-        """Learn all members' client URLs, as further endpoints; all that are known now."""
-        for member in await self.members(timeout_s=timeout_s):
-            self.session.add_endpoints(member.client_urls)
+        """Learn all members' client URLs, as further endpoints; all that are known now.
+
+        Those learnt earlier of members that have left are forgotten, those given are kept.
+        """
+        members = await self.members(timeout_s=timeout_s)
+        self.session.learn([url for member in members for url in member.client_urls])
         return self.session.endpoints
 
     # Maintenance -----------------------------------------------------------------------------

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 NS_PER_S = 1_000_000_000
 ASK_LEADER_S = 1.0  # each endpoint
+LOOK_AGAIN_NS = 10 * NS_PER_S  # whether the leader is still where it was
+NEVER_NS = 1 << 62
 HAS_LEADER = ("hasleader", "true")
 AUTH_DISABLED_TEXT = "etcdserver: authentication is not enabled"
 
@@ -48,7 +50,7 @@ class Session:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self._endpoints = list(options.endpoints)
+        self._endpoints: list[str | None] = list(options.endpoints)  # None: forgotten
         self._network = Network(options)
         self._channels: list[Channel | None] = [None] * len(self._endpoints)
         self._balancer = Balancer(len(self._endpoints))
@@ -58,11 +60,11 @@ class Session:
         self._metadata = _metadata(options.token)
         self._needs_token = options.user is not None and options.token is None
         self._token_lock = Lock()
-        self._seeks_leader = options.prefer_leader
+        self._look_ns = 0 if options.prefer_leader else NEVER_NS  # for the leader, next
         self._downloads: dict[Stream, Network] = {}
         self._watches: Watches | None = None
         self._keeper: Keeper | None = None
-        self._making = Guard()  # of the two above
+        self._making = Guard()  # of the two above; also around changes of the endpoints
 
     async def __aenter__(self) -> Session:
         return self
@@ -94,9 +96,9 @@ class Session:
         if timeout_s == DEFAULT:
             timeout_s = self.options.timeout_s
         way = self._way
-        if way is None:
-            return await self._persist(method, request, _end_ns(timeout_s))
         begin_ns = monotonic_ns()
+        if way is None or begin_ns > self._look_ns:
+            return await self._persist(method, request, _end_ns(timeout_s))
         metadata = self._metadata
         try:
             return await self._network.unary(way[1], method.path, request, metadata, timeout_s)
@@ -198,28 +200,44 @@ class Session:
         await self._new_token(self._token, _end_ns(self.options.timeout_s))
         return True
 
-    def add_endpoints(self, endpoints: Iterable[str]) -> None:
-        """Learn of more ways to the cluster. Those that are known stay, in their order."""
+    def learn(self, endpoints: Iterable[str]) -> None:
+        """These are the ways to the cluster, besides those that the session was given.
+
+        What was learnt before and is not among them is forgotten.
+        """
         tls = self.options.tls is not None
-        known = {target(endpoint, tls=tls) for endpoint in self._endpoints}
-        for endpoint in endpoints:
-            if target(endpoint, tls=tls) not in known:
-                known.add(target(endpoint, tls=tls))
-                self._channels.append(None)
-                self._endpoints.append(endpoint)
-                self._balancer.grow()
+        given = {target(endpoint, tls=tls) for endpoint in self.options.endpoints}
+        learnt = {target(endpoint, tls=tls): endpoint for endpoint in endpoints}
+        with self._making:
+            known = set(given)
+            for index, endpoint in enumerate(self._endpoints):
+                address = target(endpoint, tls=tls) if endpoint else None
+                if address in learnt:
+                    known.add(address)
+                elif address and address not in given:
+                    self._forget(index)
+            for address, endpoint in learnt.items():
+                if address not in known:
+                    self._add(endpoint)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        return tuple(self._endpoints)
+        return tuple(endpoint for endpoint in self._endpoints if endpoint)
 
     async def find_leader(self) -> bool:
-        """Go to the leader's endpoint first from now on; False when none says that it leads."""
+        """Go to the leader's endpoint first from now on; False when none says that it leads.
+
+        The one in use is asked first, so mostly no other.
+        """
         from corum.pb import rpc
 
         request = rpc.StatusRequest().SerializeToString()
-        self._seeks_leader = False
-        for index in range(len(self._endpoints)):
+        if self.options.prefer_leader:
+            self._look_ns = monotonic_ns() + LOOK_AGAIN_NS
+        first = self._way[0] if self._way else 0
+        for index in sorted(range(len(self._endpoints)), key=lambda index: index != first):
+            if self._endpoints[index] is None:
+                continue
             try:
                 answer = await self._network.unary(
                     self._channel(index), methods.STATUS.path, request, self._metadata, ASK_LEADER_S
@@ -229,8 +247,11 @@ class Session:
             status = methods.STATUS.decode(answer)
             if status.leader == status.header.member_id:
                 self._balancer.prefer(index)
-                self._way = None
+                if index != first:
+                    self._way = None
                 return True
+        if self.options.prefer_leader:
+            self._look_ns = monotonic_ns() + NS_PER_S
         return False
 
     async def download(self, method: Method[T], request: Message) -> Stream:
@@ -241,8 +262,8 @@ class Session:
         await self.login()
         network = Network(self.options, patient=True)
         index, _ = self._balancer.pick(monotonic_ns())
-        address = target(self._endpoints[index], tls=self.options.tls is not None)
-        stream = await network.stream(network.channel(address), method.path, self._metadata)
+        channel = network.channel(self._address(index))
+        stream = await network.stream(channel, method.path, self._metadata)
         self._downloads[stream] = network
         await stream.send(request.SerializeToString())
         await stream.half_close()
@@ -284,18 +305,37 @@ class Session:
     def _failed(self, index: int) -> None:
         self._balancer.failed(index, monotonic_ns())
         self._way = None
-        self._seeks_leader = self.options.prefer_leader
+        if self.options.prefer_leader:
+            self._look_ns = 0
+
+    def _add(self, endpoint: str) -> None:
+        index = self._balancer.grow()
+        if index == len(self._endpoints):
+            self._endpoints.append(endpoint)
+            self._channels.append(None)
+        else:
+            self._endpoints[index], self._channels[index] = endpoint, None
+
+    def _forget(self, index: int) -> None:
+        """Begin nothing there any more; what is under way may end well."""
+        self._endpoints[index] = self._channels[index] = None
+        self._balancer.retire(index)
+        if self._way is not None and self._way[0] == index:
+            self._way = None
+
+    def _address(self, index: int) -> str:
+        endpoint = self._endpoints[index] or self.options.endpoints[0]  # forgotten just now
+        return target(endpoint, tls=self.options.tls is not None)
 
     def _channel(self, index: int) -> Channel:
         channel = self._channels[index]
         if channel is None:
-            address = target(self._endpoints[index], tls=self.options.tls is not None)
-            channel = self._channels[index] = self._network.channel(address)
+            channel = self._channels[index] = self._network.channel(self._address(index))
         return channel
 
     async def _endpoint(self, end_ns: int, detail: str) -> int:
         """The endpoint for the next try, after the wait it asks for."""
-        if self._seeks_leader:
+        if monotonic_ns() > self._look_ns:
             await self.find_leader()
         now_ns = monotonic_ns()
         index, wait_ns = self._balancer.pick(now_ns)

@@ -69,14 +69,16 @@ class Network:
         self._patient = patient
         inbox_bytes = PATIENT_BYTES_MAX if patient else PENDING_BYTES_MAX
         self._transport: Transport = Transport(Settings(inbox_bytes_max=inbox_bytes))
-        self._channels: list[Channel] = []
         self._streams: dict[int, Stream] = {}
         self._lock = Lock()
         self._pump: Thread | None = None
         self._closed = False
 
     def channel(self, address: str) -> Channel:
-        """The way to one endpoint, as `options.target` writes it; it connects at first use."""
+        """The way to one endpoint, as `options.target` writes it; it connects at first use.
+
+        It closes when neither the caller nor a call on it holds it any more.
+        """
         from corum._transport import ChannelSettings, ClientTls
 
         options = self._options
@@ -97,9 +99,7 @@ class Network:
             keepalive_time_ms=int(options.keepalive_s * 1000),
             keepalive_timeout_ms=int(options.keepalive_timeout_s * 1000),
         )
-        channel = self._transport.connect(address, settings)
-        self._channels.append(channel)  # a channel that nobody holds is closed
-        return channel
+        return self._transport.connect(address, settings)
 
     def unary(
         self,
@@ -128,7 +128,7 @@ class Network:
             if self._pump is None and not self._closed:
                 self._start_pump()
             call = channel.start_stream(path, metadata)
-            stream = self._streams[call] = Stream(self, self._transport, call, sink)
+            stream = self._streams[call] = Stream(self, self._transport, channel, call, sink)
         return stream
 
     def close(self) -> None:
@@ -203,15 +203,21 @@ class Stream:
     """One call with many messages. `index` is the endpoint it goes to."""
 
     __slots__ = (
-        "_call", "_end", "_mailbox", "_network", "_sink", "_transport", "index", "is_over",
-        "pending_bytes",
+        "_call", "_channel", "_end", "_mailbox", "_network", "_sink", "_transport", "index",
+        "is_over", "pending_bytes",
     )  # fmt: skip
 
     def __init__(
-        self, network: Network, transport: Transport, call: int, sink: Sink | None
+        self,
+        network: Network,
+        transport: Transport,
+        channel: Channel,
+        call: int,
+        sink: Sink | None,
     ) -> None:
         self._network = network
         self._transport = transport
+        self._channel = channel  # held while the stream is
         self._call = call
         self._sink = sink
         self._mailbox: Mailbox[bytes | None] = Mailbox()
