@@ -77,6 +77,7 @@ class Router:
             wire.HTTP: self._http,
             wire.POSTED: self._posted,
             wire.LOG_SYNCED: self._synced,
+            wire.DRAINED: _ignored,
         } | dict.fromkeys(PEER_KINDS, self._for_peers)
 
     def _register(self, service: Service) -> None:
@@ -138,6 +139,12 @@ class Router:
             if meta[HAS_LEADER] == "true":
                 self._forget(call)
                 self.refuse(method, call, errors.NO_LEADER())
+
+    def end_streams(self) -> None:
+        """The member stops: who watches or renews goes on at another one."""
+        for call, (method, _) in list(self._open.items()):
+            self._forget(call)
+            self.refuse(method, call, errors.STOPPED())
 
     def call(self, call: int, method: int, message: bytes, meta: Any) -> None:
         """One unary request that did not come as gRPC."""
@@ -268,6 +275,10 @@ def _learner_serves(path: str, message: bytes) -> bool:
         return bool(rpc.RangeRequest.FromString(message).serializable)
     except Exception:  # upb's DecodeError: its handler says so
         return True
+
+
+def _ignored(event: tuple[Any, ...]) -> None:
+    """Who drains the transport looks at the number of open calls himself."""
 
 
 def _nobody() -> PeerEvents:

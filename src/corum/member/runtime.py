@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     from corum.peer.transport import Peers
 
 EVENTS_MAX: Final = 4_096
+FINISH_MS: Final = 500
+"""For the calls that a member has taken when it is told to stop."""
+FINISH_POLL_MS: Final = 5
+FINISH_POLLS: Final = 2
+"""In so many turns no call must be open: the transport begins to refuse in its own time."""
 GC_THRESHOLD: Final = 100_000
 REMOVED_NS: Final = 1_000 * NS_PER_MS
 """A member that was removed stays so long, to tell others and to answer."""
@@ -327,8 +332,7 @@ class Runtime:
 
     def run(self) -> None:
         """Serve until `stop`; afterwards everything is closed."""
-        node, router, transport = self.node, self.router, self.transport
-        poll, dispatch, now_ns = transport.poll, router.dispatch, time.monotonic_ns
+        node, now_ns = self.node, time.monotonic_ns
         if not self._embedded:
             gc.freeze()  # what was imported stays: no collection need look at it
             gc.set_threshold(GC_THRESHOLD, 50, 1000)
@@ -338,14 +342,7 @@ class Runtime:
             node.end()
             self._campaign_alone()
             while not self._stop_wanted:
-                events = poll(node.wait_ms(now_ns()), EVENTS_MAX)
-                node.begin(now_ns())
-                if events:
-                    dispatch(events)
-                node.end()
-                self.front.keys.tell()
-                if self._peers is not None:
-                    self._peers.turn()
+                self._turn(node.wait_ms(now_ns()))
                 if node.now_ns >= self._next_purge_ns:
                     self._purge()
         except BaseException as error:
@@ -353,6 +350,18 @@ class Runtime:
             raise
         finally:
             self._shut_down()
+
+    def _turn(self, wait_ms: int) -> None:
+        """What has arrived, or arrives within `wait_ms`, and all that follows from it."""
+        node = self.node
+        events = self.transport.poll(wait_ms, EVENTS_MAX)
+        node.begin(time.monotonic_ns())
+        if events:
+            self.router.dispatch(events)
+        node.end()
+        self.front.keys.tell()
+        if self._peers is not None:
+            self._peers.turn()
 
     def _campaign_alone(self) -> None:
         """A lone voter need not wait for an election timeout: nobody can object."""
@@ -402,10 +411,26 @@ class Runtime:
         """Answer who waits, put on the disk what is known, close everything."""
         node = self.node
         if self.failure is None:
+            self._finish_calls()
             node.stop()
-            self.transport.drain(500)
             self._flush_backend()
         self.close()
+
+    def _finish_calls(self) -> None:
+        """Take no new call, and go on until those that were taken are answered.
+
+        A call that is left without an answer may have been carried out, so no client may repeat it.
+        What was not read yet is refused by GOAWAY: clients know that, and repeat it elsewhere.
+        """
+        transport, now_ns = self.transport, time.monotonic_ns
+        until_ns = now_ns() + FINISH_MS * NS_PER_MS
+        transport.drain(FINISH_MS)
+        quiet = 0
+        while quiet < FINISH_POLLS and now_ns() < until_ns:
+            self.router.end_streams()
+            self._turn(min(self.node.wait_ms(now_ns()), FINISH_POLL_MS))
+            others = self._peers.readers if self._peers is not None else 0
+            quiet = quiet + 1 if transport.stats()["calls"] <= others else 0
 
     def _flush_backend(self) -> None:
         """One last transaction, so that the next start has nothing to replay."""

@@ -133,6 +133,12 @@ class Peers:
         """The members of the list but this one."""
         return list(self._peers.values())
 
+    @property
+    def readers(self) -> int:
+        """Streams that others hold open to hear from us."""
+        every = (*self._peers.values(), *self._remotes.values())
+        return sum(each.app.attached + each.message.attached for each in every)
+
     def active_since(self, member: int) -> int:
         """Reachable since when (ns); 0 when it is not."""
         peer = self._peers.get(member)
