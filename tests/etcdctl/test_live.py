@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from corum.cli.etcdctl import check, main
 from corum.client._sync.client import Client
 from oracle import servers
 
@@ -279,3 +280,21 @@ def test_snapshot_is_private_and_whole(
     assert target.stat().st_mode & 0o777 == 0o600
     assert os.listdir(tmp_path) == ["s.db"]
     subprocess.run([str(go_tools / "etcdutl"), "snapshot", "status", str(target)], check=True)
+
+
+def test_a_thousand_writers(
+    server: servers.Server,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A check's load is written whole by as many at a time as it says, and taken away again."""
+    monkeypatch.setattr(check, "SCALE_LOADS", {"s": check.Load(3_000, 1_000)})
+    words = ["etcdctl", f"--endpoints={server.endpoint}", "--command-timeout=60s"]
+    monkeypatch.setattr(sys, "argv", [*words, "check", "datascale", "--load=s"])
+    monkeypatch.setenv("ETCDCTL_API", "3")
+    before = client.put("before", "").header.revision
+    assert main() == 0, capsys.readouterr()
+    assert "3000 key-value pairs, 1024 bytes" in capsys.readouterr().out
+    assert client.put("after", "").header.revision == before + 3_000 + 2
+    assert client.range("/etcdctl-check-datascale/", prefix=True).count == 0

@@ -6,10 +6,11 @@ datascale writes a number of keys and tells by how much the server's memory has 
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
 from collections import Counter
-from threading import Lock, Thread
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from corum.cli.command import (
@@ -20,7 +21,9 @@ from corum.cli.command import (
 )
 from corum.cli.etcdctl.context import Context, prefix_end, to_bytes
 from corum.client import methods
+from corum.client._async.session import Session
 from corum.client.errors import ClientError
+from corum.client.requests import put_bytes
 from corum.pb import rpc
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ VALUE = b"\0" * 1024
 ERRORS_MAX = 1  # of a hundred requests
 BAR_CELLS = 60
 DELETE_TIMEOUT_S = 60.0
+PACE_S = 0.001  # between looks at how many puts are due
+SHOW_S = 0.25  # between two states of the progress bar
 
 
 class Load(NamedTuple):
@@ -67,14 +72,15 @@ def _load(context: Context, loads: dict[str, Load]) -> Load:
 
 
 class Writers:
-    """Threads that put random keys below a prefix, as fast as `limit` lets them."""
+    """Tasks that put random keys below a prefix, one put at a time each, as fast as they may.
+
+    Tasks and not threads, so that a thousand of them cost no more than the puts themselves.
+    """
 
     def __init__(self, context: Context, load: Load, prefix: bytes) -> None:
-        self._context = context
+        self._options = context.session.options
         self._load = load
         self._prefix = prefix
-        self._lock = Lock()
-        self._given = 0
         self.latencies_s: list[float] = []
         self.errors: Counter[str] = Counter()
 
@@ -83,44 +89,51 @@ class Writers:
 
         allowed: how many puts may have been begun after so many seconds.
         """
-        self._begin = monotonic()
-        threads = [
-            Thread(target=self._write, args=(i, allowed, end_s, total), daemon=True)
-            for i in range(min(self._load.clients, 256))
-        ]
-        for thread in threads:
-            thread.start()
-        bar = ProgressBar(total)
-        while any(thread.is_alive() for thread in threads):
-            bar.show(len(self.latencies_s))
-            sleep(0.25)
-        bar.finish(len(self.latencies_s))
-        return monotonic() - self._begin
+        begin = monotonic()
+        asyncio.run(self._run(allowed, begin, end_s, total))
+        return monotonic() - begin
 
-    def _write(
-        self, number: int, allowed: Callable[[float], int], end_s: float, total: int
+    async def _run(
+        self, allowed: Callable[[float], int], begin: float, end_s: float, total: int
     ) -> None:
-        import os
+        work: asyncio.Queue[bool] = asyncio.Queue(self._load.clients)  # False: no more
+        bar = ProgressBar(total)
+        async with Session(self._options) as session:
+            writers = [self._write(session, work) for _ in range(self._load.clients)]
+            everything = asyncio.gather(*writers, self._offer(work, allowed, begin, end_s, total))
+            while not everything.done():
+                bar.show(len(self.latencies_s))
+                await asyncio.wait([everything], timeout=SHOW_S)
+            everything.result()
+        bar.finish(len(self.latencies_s))
 
-        session = self._context.session
-        while (elapsed := monotonic() - self._begin) < end_s:
-            with self._lock:
-                if self._given >= total:
-                    return
-                early = self._given >= allowed(elapsed)
-                self._given += not early
-            if early:
-                sleep(0.001 * (1 + number % 8))
-                continue
-            key = self._prefix + os.urandom(KEY_BYTES)
-            request = rpc.PutRequest(key=key, value=VALUE)
+    async def _offer(
+        self,
+        work: asyncio.Queue[bool],
+        allowed: Callable[[float], int],
+        begin: float,
+        end_s: float,
+        total: int,
+    ) -> None:
+        given = 0
+        while given < total and (elapsed := monotonic() - begin) < end_s:
+            if given < allowed(elapsed):
+                await work.put(True)
+                given += 1
+            else:
+                await asyncio.sleep(PACE_S)
+        for _ in range(self._load.clients):
+            await work.put(False)
+
+    async def _write(self, session: Session, work: asyncio.Queue[bool]) -> None:
+        while await work.get():
+            request = put_bytes(self._prefix + os.urandom(KEY_BYTES), VALUE)
             begin = monotonic()
             try:
-                session.call(methods.PUT, request)
+                await session.call_bytes(methods.PUT, request)
                 self.latencies_s.append(monotonic() - begin)
             except ClientError as error:
-                with self._lock:
-                    self.errors[error.go_text()] += 1
+                self.errors[error.go_text()] += 1
 
 
 class ProgressBar:
