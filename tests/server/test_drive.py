@@ -1,6 +1,7 @@
 """The driver between Raft and the log: what waits for the disk, and what must not."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 from corum.member.memory_log import MemoryLog
@@ -16,8 +17,9 @@ from corum.raft import (
     Role,
     Snapshot,
 )
+from corum.raft.messages import CAMPAIGN_TRANSFER
 from corum.server.drive import Driver
-from corum.server.proposals import Proposals
+from corum.server.proposals import ENTRY_OVERHEAD, FORWARDED_BYTES_MAX, Proposals
 
 TERM = 5
 ME, LEADER, THIRD = 1, 2, 3
@@ -29,14 +31,27 @@ class HandLog(MemoryLog):
     def __init__(self) -> None:
         super().__init__()
         self.open: list[int] = []
+        self.entries: list[list[Entry]] = []
+        self.states: list[HardState | None] = []
         self.short = 0
+
+    def commits(self) -> list[int]:
+        """Commit indexes as written; 0 where the state had not changed."""
+        return [state.commit if state is not None else 0 for state in self.states]
 
     def write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> bool:
         self.open.append(token)
+        self.entries.append(entries)
+        self.states.append(state)
         return True
 
-    def write_now(self, *_: Any) -> bool:
-        self.short += 1
+    def write_now(
+        self, token: int, state: HardState | None, entries: list[Entry], sync: bool
+    ) -> bool:
+        assert not self.open
+        self.short += bool(entries)
+        self.entries.append(entries)
+        self.states.append(state)
         return True
 
 
@@ -163,3 +178,114 @@ def test_lone_entries_of_a_leader_take_the_short_path() -> None:
     bench.turn(bench.append(3, 2))
     assert bench.log.short == 1
     assert len(bench.log.open) == 1
+
+
+def answered(bench: Bench) -> list[int]:
+    return [m.index for m in bench.machine.sent if m.type == MessageType.APP_RESP]
+
+
+def test_what_comes_during_a_write_is_one_write() -> None:
+    """However many messages a leader sends meanwhile; nothing is acknowledged before its write."""
+    bench = Bench()
+    bench.turn(bench.append(1, 2))
+    bench.turn(bench.append(3, 2))
+    bench.turn(bench.append(5, 2))
+    assert len(bench.log.open) == 1
+    bench.driver.synced(bench.log.open.pop(0), None, 0)
+    bench.turn()
+    assert answered(bench) == [3]
+    assert len(bench.log.open) == 1
+    assert [e.index for e in bench.log.entries[-1]] == [4, 5, 6, 7]
+    bench.synced()
+    assert answered(bench) == [3, 7]
+
+
+def test_a_commit_index_alone_waits_for_no_disk() -> None:
+    """It goes to the page cache while the log is idle, else with the next write; what it answers is
+    acknowledged at once, or with the write before it."""
+    bench = Bench()
+    bench.turn(bench.append(1, 2))
+    bench.synced()
+    bench.turn(replace(bench.append(3, 0), commit=2))
+    assert not bench.log.open
+    assert bench.log.commits() == [1, 2]
+    assert answered(bench) == [3, 3]
+    bench.turn(bench.append(3, 2))
+    bench.turn(replace(bench.append(5, 0), commit=3))
+    bench.turn(bench.append(5, 2))
+    assert len(bench.log.open) == 1
+    assert answered(bench) == [3, 3]
+    bench.driver.synced(bench.log.open.pop(0), None, 0)
+    bench.turn()
+    assert answered(bench) == [3, 3, 5]
+    assert bench.log.commits()[-1] == 3
+
+
+def test_a_vote_is_on_the_disk_before_it_is_given() -> None:
+    """Also behind a write that is under way."""
+    bench = Bench()
+    bench.turn(bench.append(1, 2))
+    vote = Message(
+        MessageType.VOTE,
+        to=ME,
+        sender=THIRD,
+        term=TERM + 1,
+        index=9,
+        log_term=TERM,
+        context=CAMPAIGN_TRANSFER,
+    )
+    bench.turn(vote)
+    assert MessageType.VOTE_RESP not in kinds(bench.machine.sent)
+    bench.driver.synced(bench.log.open.pop(0), None, 0)
+    bench.turn()
+    assert MessageType.VOTE_RESP not in kinds(bench.machine.sent)
+    state = bench.log.states[-1]
+    assert state is not None
+    assert (state.term, state.vote) == (TERM + 1, THIRD)
+    bench.synced()
+    assert MessageType.VOTE_RESP in kinds(bench.machine.sent)
+
+
+def forwarded(*data: bytes) -> Message:
+    return Message(MessageType.PROP, to=ME, sender=THIRD, entries=[Entry(data=d) for d in data])
+
+
+def test_forwarded_proposals_join_the_next_batch() -> None:
+    """One append message to each follower, and one write, for ours and for theirs."""
+    bench = Bench()
+    bench.lead()
+    for follower in (LEADER, THIRD):  # the first entry of the term is there
+        bench.turn(Message(MessageType.APP_RESP, to=ME, sender=follower, term=TERM, index=2))
+    bench.proposals.queued += [Entry(data=b"one"), Entry(data=b"two")]
+    bench.turn()
+    bench.machine.sent.clear()
+    assert bench.proposals.forward(forwarded(b"a", b"b"))
+    assert bench.proposals.forward(forwarded(b"c"))
+    bench.turn()
+    assert MessageType.APP not in kinds(bench.machine.sent)
+    bench.proposals.queued.append(Entry(data=b"d"))
+    bench.synced()
+    news = [m for m in bench.machine.sent if m.type == MessageType.APP and m.to == THIRD]
+    assert [[e.data for e in m.entries] for m in news] == [[b"d", b"a", b"b", b"c"]]
+
+
+def test_forwarded_proposals_go_on_to_the_next_leader() -> None:
+    """A leader that is none any more when its log is free passes them on, as a follower does."""
+    bench = Bench()
+    bench.lead()
+    assert bench.proposals.forward(forwarded(b"a"))
+    bench.raft.step(replace(bench.append(2, 0), term=TERM + 1))
+    bench.turn()
+    passed = [m for m in bench.machine.sent if m.type == MessageType.PROP]
+    assert [(m.to, m.entries[0].data) for m in passed] == [(LEADER, b"a")]
+    assert not bench.proposals.forwarded
+
+
+def test_forwarded_proposals_are_bounded() -> None:
+    """What does not fit is Raft's at once, which has a limit of its own."""
+    proposals = Proposals(ME, 0, 1_000_000, 10**9)
+    big = forwarded(bytes(FORWARDED_BYTES_MAX - ENTRY_OVERHEAD))
+    assert proposals.forward(big)
+    assert not proposals.forward(forwarded(b""))
+    assert proposals.take_forwarded() == [big]
+    assert proposals.forward(forwarded(b""))

@@ -19,6 +19,8 @@ QUEUE_MAX: Final = 4_096
 SILENCE_NS: Final = 5_000 * NS_PER_MS
 """A stream that says nothing for so long is dead."""
 HEARTBEAT_NS: Final = SILENCE_NS // 3
+CONSUMED_BYTES: Final = 128 * 1024
+"""Room is given back in such steps (a MiB may be under way): each wakes the transport's thread."""
 REDIAL_NS: Final = 100 * NS_PER_MS
 APP: Final = "msgapp"
 MESSAGE: Final = "message"
@@ -133,6 +135,7 @@ class InStream:
         self._heard_ns = 0
         self._dial_ns = 0
         self.received_bytes = 0
+        self._unconsumed = 0
 
     def tick(self, now_ns: int) -> None:
         """Dial when it is time to, give up a stream that is silent."""
@@ -149,6 +152,7 @@ class InStream:
         """The answer begins."""
         self._status = status
         self._heard_ns = now_ns
+        self._unconsumed = 0
         if status == 200:
             self.attached = True
             app = self.kind == APP
@@ -159,7 +163,10 @@ class InStream:
         """Bytes of the other member."""
         assert self.call is not None
         self._heard_ns = now_ns
-        self._wire.consume(self.call, len(data))
+        self._unconsumed += len(data)
+        if self._unconsumed >= CONSUMED_BYTES:
+            self._wire.consume(self.call, self._unconsumed)
+            self._unconsumed = 0
         self.received_bytes += len(data)
         if not self.attached:
             self._peer.refused(self._status, data.decode("utf-8", "replace").strip())

@@ -16,6 +16,7 @@ leader, then log with unstable and storage, progress, quorum, confchange, read_i
 from corum.raft.conf_entry import decode, encode
 from corum.raft.confchange import Configuration
 from corum.raft.config import Config, ReadOnly
+from corum.raft.merging import merged
 from corum.raft.messages import (
     APPEND_THREAD,
     APPLY_THREAD,
@@ -78,4 +79,5 @@ __all__ = [
     "Transition",
     "decode",
     "encode",
+    "merged",
 ]

@@ -1,9 +1,11 @@
 """The driver: what Raft is ready for becomes log writes, messages and applied entries.
 
-One log write is under way at a time; what arrives meanwhile is proposed as one batch when it ends.
-On "synced" the next write starts first, then the finished batch is applied (DESIGN §2). A lone
+One log write is under way at a time. What arrives meanwhile is one batch when it ends: requests of
+our own clients, those that other members forward to a leader, entries that a leader sends. On
+"synced" the next write starts first, then the finished batch is applied (DESIGN §2). A lone
 entry, our own or a leader's, takes the short path: written and synced by the calling thread,
 answered at once. While a segment is cut writes wait, everything else goes on, heartbeats first.
+Messages leave once per turn, before anything that takes time.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from corum.raft import (
     HardState,
     MemoryStorage,
     Message,
-    MessageType,
     ProposalDropped,
+    RaftError,
     RawNode,
     ReadState,
     RoleChange,
     Snapshot,
     SoftState,
+    merged,
 )
 from corum.server.proposals import Proposals
 
@@ -35,7 +38,6 @@ LONE_STREAK: Final = 1
 """Such writes in a row before the short path is taken: the next client may be on its way."""
 
 
-NOTHING: Final = Message(MessageType.STORAGE_APPEND)
 WITH_THE_LAST: Final = 0
 """In place of a token: nothing to write, durable as soon as the write before it is."""
 
@@ -113,13 +115,23 @@ class Driver:
         self._log = log
         self._machine = machine
         self._local = local
-        self._in_flight: deque[tuple[int, Message]] = deque()
+        self._in_flight: deque[tuple[int, list[Message]]] = deque()
+        """What is being written, by token: the work that each write fulfils, in order."""
+        self._waiting: list[Message] = []
+        """The next write: STORAGE_APPENDs that came while one was under way. Raft bounds them by
+        what it sends unacknowledged, and by what it keeps unapplied."""
+        self._outgoing: list[Message] = []
+        """Leaves with the next `_flush`."""
         self._token = 0
         self._streak = 0
         self.halted = False
         """The state cannot be written, though the log can: keep silent, as without room for it."""
+        known = storage.initial_state()[0]
+        self._promised = (known.term, known.vote)
+        """Term and vote as last written."""
         self._unsaved: HardState | None = None
-        """A commit index that travels with the next write (etcd writes it at once, unsynced)."""
+        """The newest state, if it is not written: a commit index travels with the next write
+        (etcd writes it at once, unsynced)."""
 
     @property
     def busy(self) -> bool:
@@ -137,35 +149,55 @@ class Driver:
             return
         if not self._in_flight or self._in_flight[0][0] != token:
             return  # a record of ours that Raft does not know of
-        _, message = self._in_flight.popleft()
-        self._durable(message)
+        self._done(self._in_flight.popleft()[1])
         while self._in_flight and self._in_flight[0][0] == WITH_THE_LAST:
-            self._durable(self._in_flight.popleft()[1])
+            self._done(self._in_flight.popleft()[1])
+        if not self._in_flight:
+            self._write_waiting()
 
     def flush_state(self) -> None:
         """Write the commit index that waits for company: a snapshot record must not run ahead."""
+        self._write_waiting()
         if self._unsaved is not None:
-            state, self._unsaved = self._unsaved, None
-            self._token += 1
-            if self._log.write(self._token, state, [], False):
-                self._in_flight.append((self._token, NOTHING))
+            self._write([])
 
     def pump(self, proposals: Proposals) -> None:
         """Propose what is queued (unless a write is under way) and do what follows."""
         log, raft = self._log, self.raft
-        if proposals.queued and not (self._in_flight or proposals.held) and log.ready:
-            batch = proposals.take()
-            try:
-                raft.propose(batch)
-            except ProposalDropped:
-                proposals.queued = batch + proposals.queued  # until there is a leader, or too late
-                self._streak = 0
+        if (proposals.queued or proposals.forwarded) and not self._in_flight and log.ready:
+            self._propose(proposals)
         while raft.has_ready() and not (log.stuck or self.halted):
-            if not self._turn():
-                return
+            self._turn()
+        self._flush()
+        if self._unsaved is not None and not self._in_flight and raft.raft.peers:
+            self._note_commit()
 
-    def _turn(self) -> bool:
-        """One Ready; False when the rest has to wait for the log."""
+    def _propose(self, proposals: Proposals) -> None:
+        """All that waits, as one batch; what Raft does not take of our own waits on."""
+        own = [] if proposals.held else proposals.take()
+        forwarded = proposals.take_forwarded()
+        if forwarded and self.raft.is_leader:
+            batch = [Entry(type=e.type, data=e.data) for m in forwarded for e in m.entries]
+            try:
+                self.raft.propose(own + batch)
+            except ProposalDropped:
+                pass  # too much together perhaps: one by one
+            else:
+                return
+        if own:
+            try:
+                self.raft.propose(own)
+            except ProposalDropped:
+                proposals.queued = own + proposals.queued  # until there is a leader, or too late
+                self._streak = 0
+        for message in forwarded:
+            try:
+                self.raft.step(message)
+            except RaftError:
+                proposals.refused_total += 1  # who sent it waits in vain, as with etcd
+
+    def _turn(self) -> None:
+        """One Ready."""
         ready = self.raft.ready()
         machine = self._machine
         if ready.soft_state is not None:
@@ -174,7 +206,7 @@ class Driver:
             machine.roles_changed(list(ready.role_changes))
         apply: list[Message] = []
         append: list[Message] = []
-        away: list[Message] = []
+        outgoing = self._outgoing
         for message in ready.messages:
             if message.to == APPEND_THREAD:
                 append.append(message)
@@ -183,45 +215,86 @@ class Driver:
             elif message.to == self._local:
                 self.raft.step(message)
             else:
-                away.append(message)
-        if away:
-            machine.send(away)  # before our own write: the others write at the same time
+                outgoing.append(message)
+        self._flush()  # before our own write: the others write at the same time
         for message in append:
             self._append(message)
+        if apply:
+            self._flush()
         for message in apply:
             machine.apply(list(message.entries))
             self._deliver(message)
         for state in ready.read_states:
             machine.read_confirmed(state)
-        return True
 
     def _append(self, message: Message) -> None:
         """Persist what a STORAGE_APPEND holds, then deliver its responses."""
-        entries = list(message.entries)
-        state = hard_state_of(message) or self._unsaved
+        state = hard_state_of(message)
+        if state is not None:
+            self._unsaved = state
         if message.snapshot is not None:
+            self._write_waiting()  # in the log they stand before its record
             self._machine.keep_snapshot(message.snapshot)
-        elif not entries and not message.responses:
-            self._unsaved = state  # a new commit index alone: nothing depends on it
-            return
-        self._unsaved = None
-        alone = len(entries) <= LONE_ENTRIES_MAX and not self._in_flight
-        lone = alone and self._streak >= LONE_STREAK and self._log.idle
-        if entries:
-            self._streak = self._streak + 1 if alone else 0
+            self._write([message])
+        elif not message.entries and not message.responses:
+            return  # nothing depends on it
+        elif self._waiting:
+            self._waiting.append(message)
+        elif message.entries or self._promises:
+            if self._in_flight:
+                self._waiting.append(message)
+            else:
+                alone = len(message.entries) <= LONE_ENTRIES_MAX
+                here = alone and self._streak >= LONE_STREAK and self._log.idle
+                if message.entries:
+                    self._streak = self._streak + 1 if alone else 0
+                self._write([message], here=here)
+        elif self._in_flight:
+            self._in_flight.append((WITH_THE_LAST, [message]))
+        else:
+            self._durable(message)
+
+    @property
+    def _promises(self) -> bool:
+        """Is there a term or a vote that is not written?"""
+        state = self._unsaved
+        return state is not None and (state.term, state.vote) != self._promised
+
+    def _note_commit(self) -> None:
+        """The log has nothing else to do: a new commit index goes to the page cache, before anybody
+        hears of what was committed. Alone, the last member of a cluster knows it by no other way
+        (`--force-new-cluster`)."""
+        if self._log.idle and not (self._promises or self._log.stuck or self.halted):
+            self._write([], here=True)
+
+    def _write_waiting(self) -> None:
+        if self._waiting:
+            group, self._waiting = self._waiting, []
+            self._streak = 0
+            self._write(group)
+
+    def _write(self, group: list[Message], *, here: bool = False) -> None:
+        """One write for all of `group`, with the newest state; `here`: by this thread, now."""
+        entries = [entry for message in group for entry in message.entries]
+        sync = bool(group) or self._promises
+        state, self._unsaved = self._unsaved, None
+        if state is not None:
+            self._promised = (state.term, state.vote)
         self._token += 1
-        sync = bool(message.responses) or bool(entries)
-        if lone:
+        if here:
             done = self._log.write_now(self._token, state, entries, sync)
         else:
             done = not self._log.write(self._token, state, entries, sync)
-            if done and self._in_flight:  # what it promises is on its way to the disk
-                self._in_flight.append((WITH_THE_LAST, message))
-                return
-        if done:
-            self._durable(message)
+        if not done:
+            self._in_flight.append((self._token, group))
+        elif self._in_flight:  # nothing to write: what it promises is on its way to the disk
+            self._in_flight.append((WITH_THE_LAST, group))
         else:
-            self._in_flight.append((self._token, message))
+            self._done(group)
+
+    def _done(self, group: list[Message]) -> None:
+        for message in group:
+            self._durable(message)
 
     def _durable(self, message: Message) -> None:
         if message.snapshot is not None:
@@ -235,12 +308,16 @@ class Driver:
         self._deliver(message)
 
     def _deliver(self, message: Message) -> None:
-        away = [m for m in message.responses if m.to != self._local]
         for response in message.responses:
             if response.to == self._local:
                 self.raft.step(response)
-        if away:
-            self._machine.send(away)
+            else:
+                self._outgoing.append(response)
+
+    def _flush(self) -> None:
+        if self._outgoing:
+            self._machine.send(merged(self._outgoing))
+            self._outgoing.clear()
 
 
 def hard_state_of(message: Message) -> HardState | None:

@@ -26,6 +26,7 @@ from corum.raft import (
     EntryType,
     MemoryStorage,
     Message,
+    MessageType,
     RaftError,
     RawNode,
     ReadState,
@@ -564,8 +565,11 @@ class Node:
 
     def receive(self, messages: list[Message]) -> None:
         """Messages of other members. Those that Raft refuses are counted, nothing more."""
-        step = self.raft.step
+        step, leads = self.raft.step, self.raft.is_leader
         for message in messages:
+            proposes = message.type == MessageType.PROP and message.entries and not message.term
+            if proposes and leads and self.proposals.forward(message):
+                continue  # with our own, when the log is free
             try:
                 step(message)
             except RaftError:

@@ -5,7 +5,8 @@ A request becomes an entry by splicing: the client's own bytes are wrapped as on
 request
 travels beside its entry (`Entry.request`), so the member that proposed it does not decode it again.
 
-Bounds: `APPLY_GAP_MAX` committed entries that are not applied, and `PENDING_MAX` proposals waiting.
+Bounds: `APPLY_GAP_MAX` committed entries that are not applied, `PENDING_MAX` proposals waiting, and
+`FORWARDED_BYTES_MAX` of other members.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ from typing import Any, Final, TypeAlias
 from corum import errors
 from corum.pb import raftpb
 from corum.pb.wire import BYTES, tag, varint
-from corum.raft import Entry, EntryType
+from corum.raft import Entry, EntryType, Message
 from corum.server.request_ids import RequestIds
-from corum.values import NS_PER_S
+from corum.values import MIB, NS_PER_S
 
 APPLY_GAP_MAX: Final = 5_000
 """Committed, not applied; beyond it proposals are refused (as etcd)."""
 
 PENDING_MAX: Final = 200_000
 """Proposals that wait for an answer on this member."""
+
+FORWARDED_BYTES_MAX: Final = 64 * MIB
+"""Proposals of other members that are gathered for the next batch."""
 
 ENTRY_OVERHEAD: Final = 16
 """Bytes that the header of a proposal adds at most."""
@@ -51,6 +55,11 @@ class Proposals:
         """The backend does not keep up: nothing is proposed until it does."""
         self.waiting: dict[int, Waiter] = {}
         self.failed_total = 0
+        self.forwarded: list[Message] = []
+        """Proposals of other members, for the leader's next batch."""
+        self._forwarded_bytes = 0
+        self.refused_total = 0
+        """Messages with such that Raft did not take."""
         self.for_leader: list[Entry] = []
         """Of `queued`: what only a leader may propose, and nobody for him."""
         self._frames = {op: tag(op, BYTES) for op in range(1, 16)}
@@ -125,6 +134,21 @@ class Proposals:
     def take(self) -> list[Entry]:
         """What was queued since the last call, in order."""
         batch, self.queued = self.queued, []
+        return batch
+
+    def forward(self, message: Message) -> bool:
+        """Keep another member's proposals for the next batch; False: there are too many."""
+        size = sum([len(entry.data) + ENTRY_OVERHEAD for entry in message.entries])
+        if self._forwarded_bytes + size > FORWARDED_BYTES_MAX:
+            return False
+        self._forwarded_bytes += size
+        self.forwarded.append(message)
+        return True
+
+    def take_forwarded(self) -> list[Message]:
+        """What other members proposed since the last call, in order."""
+        batch, self.forwarded = self.forwarded, []
+        self._forwarded_bytes = 0
         return batch
 
     def check_leader(self, leads: bool) -> None:

@@ -159,7 +159,9 @@ class ClusterSimulation(Acts[ClusterWorkload]):
         done: list[bool] = []
 
         def process() -> Process:
-            yield from self.workload.adopt(self.workload.client("judge"))
+            judge = self.workload.client("judge")
+            while not (yield from self.workload.adopt(judge)):
+                yield judge.sleep(100 * NS_PER_MS)
             done.append(True)
 
         while not done:

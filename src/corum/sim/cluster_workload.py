@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any, Final
 
 from corum.pb import rpc
@@ -9,7 +10,7 @@ from corum.sim.calls import Calls
 from corum.sim.chaos import Chaos
 from corum.sim.cluster import Balancer, Cluster, url_of
 from corum.sim.machines import Machine
-from corum.sim.sessions import Client, Operation, Process
+from corum.sim.sessions import Client, Later, Operation, Process
 from corum.sim.workload import Workload
 from corum.sim.world import World
 from corum.values import NS_PER_MS, NS_PER_S
@@ -116,17 +117,19 @@ class ClusterWorkload(Workload):
         elif added.is_unknown:
             yield from self.adopt(client)
 
-    def adopt(self, client: Client) -> Process:
-        """Start the machines of members that nobody has started: of additions without an answer."""
+    def adopt(self, client: Client) -> Generator[Later, Any, bool]:
+        """Start the machines of members that nobody has started: of additions without an answer.
+        Did the cluster say who its members are?"""
         request = rpc.MemberListRequest(linearizable=True)
         listed: Operation = yield client.ask("Cluster/MemberList", request, 10 * NS_PER_S)
         if not listed.succeeded:
-            return
+            return False
         known = {url for each in self.cluster.machines for url in each.urls}
         for member in listed.response.members:
             if not known.intersection(member.peerURLs):
                 name = member.peerURLs[0].split("//")[1].split(":")[0]
                 self._join(name, listed.response.header.cluster_id, listed.response.members)
+        return True
 
     def _join(self, name: str, cluster: int, listed: Any) -> None:
         member = next(one.ID for one in listed if one.peerURLs[0] == url_of(name))
