@@ -95,6 +95,7 @@ class Chaos:
             machine.disk.free()
             machine.sync_ns = CALM_SYNC_NS
             machine.go_on()
+            machine.come_back()
         self.cluster.faults = NO_FAULTS
 
     def _sleep(self, typical_ns: int) -> Later:

@@ -21,7 +21,7 @@ from corum.raft import Entry, HardState, Message, MessageType, Snapshot
 from corum.server.node import NodeConfig
 from corum.sim import log
 from corum.sim.databases import Databases, SimBackend
-from corum.sim.member import NO_FAULTS, Crash, Faults, SimMember
+from corum.sim.member import NO_FAULTS, RESTART_NS, Crash, Faults, SimMember
 from corum.sim.raft_checks import Invariants, Promises
 from corum.sim.wire import LISTENER, Fabric, PeerWire
 from corum.sim.world import Violation, World
@@ -177,6 +177,11 @@ class Machine(SimMember):
         """Once it is down, it stays so for a while."""
         self.away_until_ns = self.world.now_ns + duration_ns
 
+    def come_back(self) -> None:
+        """It is away no longer than from any crash."""
+        self.away_until_ns, incarnation = 0, self.incarnation
+        self.world.after(RESTART_NS, lambda: self._restart(incarnation))
+
     def later(self, delay_ns: int, action: Callable[[], None]) -> None:
         """`action`, unless this incarnation is dead by then; not while it stands still."""
         incarnation, world = self.incarnation, self.world
@@ -224,7 +229,8 @@ class Machine(SimMember):
         if self.is_removed:
             return
         if self.world.now_ns < self.away_until_ns:
-            self.world.at(self.away_until_ns, lambda: self._restart(self.incarnation))
+            incarnation = self.incarnation
+            self.world.at(self.away_until_ns, lambda: self._restart(incarnation))
             return
         self.peers = None
         self._held, self._paused_until_ns = [], 0
