@@ -74,14 +74,14 @@ class AsyncLease:
             raise from_status(NOT_FOUND, LEASE_NOT_FOUND.text)
         return response.TTL
 
-    async def revoke(self) -> None:
+    async def revoke(self, *, timeout_s: float | None = DEFAULT) -> None:
         """Give it up and delete its keys. One that is gone already is no error."""
         await self.release()
         if not self._gone:
             self._gone = True
             try:
                 request = rpc.LeaseRevokeRequest(ID=self.lease_id)
-                await self._session.call(methods.LEASE_REVOKE, request)
+                await self._session.call(methods.LEASE_REVOKE, request, timeout_s=timeout_s)
             except ClientError as error:
                 if error.text != LEASE_NOT_FOUND.text:
                     raise

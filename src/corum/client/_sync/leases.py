@@ -75,14 +75,14 @@ class Lease:
             raise from_status(NOT_FOUND, LEASE_NOT_FOUND.text)
         return response.TTL
 
-    def revoke(self) -> None:
+    def revoke(self, *, timeout_s: float | None = DEFAULT) -> None:
         """Give it up and delete its keys. One that is gone already is no error."""
         self.release()
         if not self._gone:
             self._gone = True
             try:
                 request = rpc.LeaseRevokeRequest(ID=self.lease_id)
-                self._session.call(methods.LEASE_REVOKE, request)
+                self._session.call(methods.LEASE_REVOKE, request, timeout_s=timeout_s)
             except ClientError as error:
                 if error.text != LEASE_NOT_FOUND.text:
                     raise

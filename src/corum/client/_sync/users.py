@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from corum.client import methods
+from corum.client.options import DEFAULT
 from corum.client.requests import key_range
 from corum.pb import authpb, rpc
 
@@ -23,58 +24,78 @@ class Users:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def enable(self) -> None:
+    def enable(self, *, timeout_s: float | None = DEFAULT) -> None:
         """From now on only with a password; there must be a user root with the role root."""
-        self._session.call(methods.AUTH_ENABLE, rpc.AuthEnableRequest())
+        self._session.call(methods.AUTH_ENABLE, rpc.AuthEnableRequest(), timeout_s=timeout_s)
 
-    def disable(self) -> None:
-        self._session.call(methods.AUTH_DISABLE, rpc.AuthDisableRequest())
+    def disable(self, *, timeout_s: float | None = DEFAULT) -> None:
+        self._session.call(methods.AUTH_DISABLE, rpc.AuthDisableRequest(), timeout_s=timeout_s)
 
-    def is_enabled(self) -> bool:
-        return (self._session.call(methods.AUTH_STATUS, rpc.AuthStatusRequest())).enabled
+    def is_enabled(self, *, timeout_s: float | None = DEFAULT) -> bool:
+        request = rpc.AuthStatusRequest()
+        response = self._session.call(methods.AUTH_STATUS, request, timeout_s=timeout_s)
+        return response.enabled
 
-    def add_user(self, name: str, password: str | None) -> None:
+    def add_user(
+        self, name: str, password: str | None, *, timeout_s: float | None = DEFAULT
+    ) -> None:
         """password None: a user who proves himself by certificate only."""
         options = authpb.UserAddOptions(no_password=password is None)
         request = rpc.AuthUserAddRequest(name=name, password=password or "", options=options)
-        self._session.call(methods.USER_ADD, request)
+        self._session.call(methods.USER_ADD, request, timeout_s=timeout_s)
 
-    def delete_user(self, name: str) -> None:
-        self._session.call(methods.USER_DELETE, rpc.AuthUserDeleteRequest(name=name))
+    def delete_user(self, name: str, *, timeout_s: float | None = DEFAULT) -> None:
+        self._session.call(
+            methods.USER_DELETE, rpc.AuthUserDeleteRequest(name=name), timeout_s=timeout_s
+        )
 
-    def change_password(self, name: str, password: str) -> None:
+    def change_password(
+        self, name: str, password: str, *, timeout_s: float | None = DEFAULT
+    ) -> None:
         request = rpc.AuthUserChangePasswordRequest(name=name, password=password)
-        self._session.call(methods.USER_CHANGE_PASSWORD, request)
+        self._session.call(methods.USER_CHANGE_PASSWORD, request, timeout_s=timeout_s)
 
-    def users(self) -> list[str]:
-        response = self._session.call(methods.USER_LIST, rpc.AuthUserListRequest())
+    def users(self, *, timeout_s: float | None = DEFAULT) -> list[str]:
+        response = self._session.call(
+            methods.USER_LIST, rpc.AuthUserListRequest(), timeout_s=timeout_s
+        )
         return list(response.users)
 
-    def roles_of(self, user: str) -> list[str]:
-        response = self._session.call(methods.USER_GET, rpc.AuthUserGetRequest(name=user))
+    def roles_of(self, user: str, *, timeout_s: float | None = DEFAULT) -> list[str]:
+        response = self._session.call(
+            methods.USER_GET, rpc.AuthUserGetRequest(name=user), timeout_s=timeout_s
+        )
         return list(response.roles)
 
-    def grant_role(self, user: str, role: str) -> None:
+    def grant_role(self, user: str, role: str, *, timeout_s: float | None = DEFAULT) -> None:
         request = rpc.AuthUserGrantRoleRequest(user=user, role=role)
-        self._session.call(methods.USER_GRANT_ROLE, request)
+        self._session.call(methods.USER_GRANT_ROLE, request, timeout_s=timeout_s)
 
-    def revoke_role(self, user: str, role: str) -> None:
+    def revoke_role(self, user: str, role: str, *, timeout_s: float | None = DEFAULT) -> None:
         request = rpc.AuthUserRevokeRoleRequest(name=user, role=role)
-        self._session.call(methods.USER_REVOKE_ROLE, request)
+        self._session.call(methods.USER_REVOKE_ROLE, request, timeout_s=timeout_s)
 
-    def add_role(self, role: str) -> None:
-        self._session.call(methods.ROLE_ADD, rpc.AuthRoleAddRequest(name=role))
+    def add_role(self, role: str, *, timeout_s: float | None = DEFAULT) -> None:
+        self._session.call(methods.ROLE_ADD, rpc.AuthRoleAddRequest(name=role), timeout_s=timeout_s)
 
-    def delete_role(self, role: str) -> None:
-        self._session.call(methods.ROLE_DELETE, rpc.AuthRoleDeleteRequest(role=role))
+    def delete_role(self, role: str, *, timeout_s: float | None = DEFAULT) -> None:
+        self._session.call(
+            methods.ROLE_DELETE, rpc.AuthRoleDeleteRequest(role=role), timeout_s=timeout_s
+        )
 
-    def roles(self) -> list[str]:
-        response = self._session.call(methods.ROLE_LIST, rpc.AuthRoleListRequest())
+    def roles(self, *, timeout_s: float | None = DEFAULT) -> list[str]:
+        response = self._session.call(
+            methods.ROLE_LIST, rpc.AuthRoleListRequest(), timeout_s=timeout_s
+        )
         return list(response.roles)
 
-    def permissions_of(self, role: str) -> list[tuple[Access, bytes, bytes]]:
+    def permissions_of(
+        self, role: str, *, timeout_s: float | None = DEFAULT
+    ) -> list[tuple[Access, bytes, bytes]]:
         """(access, key, end) of everything the role permits."""
-        response = self._session.call(methods.ROLE_GET, rpc.AuthRoleGetRequest(role=role))
+        response = self._session.call(
+            methods.ROLE_GET, rpc.AuthRoleGetRequest(role=role), timeout_s=timeout_s
+        )
         names: tuple[Access, ...] = ("read", "write", "readwrite")
         return [(names[p.permType], p.key, p.range_end) for p in response.perm]
 
@@ -87,11 +108,12 @@ class Users:
         *,
         prefix: bool = False,
         from_key: bool = False,
+        timeout_s: float | None = DEFAULT,
     ) -> None:
         begin, stop = key_range(key, end, prefix=prefix, from_key=from_key)
         permission = authpb.Permission(permType=ACCESS[access], key=begin, range_end=stop)
         request = rpc.AuthRoleGrantPermissionRequest(name=role, perm=permission)
-        self._session.call(methods.ROLE_GRANT_PERMISSION, request)
+        self._session.call(methods.ROLE_GRANT_PERMISSION, request, timeout_s=timeout_s)
 
     def forbid(
         self,
@@ -101,8 +123,9 @@ class Users:
         *,
         prefix: bool = False,
         from_key: bool = False,
+        timeout_s: float | None = DEFAULT,
     ) -> None:
         """Take back what was permitted for exactly this range."""
         begin, stop = key_range(key, end, prefix=prefix, from_key=from_key)
         request = rpc.AuthRoleRevokePermissionRequest(role=role, key=begin, range_end=stop)
-        self._session.call(methods.ROLE_REVOKE_PERMISSION, request)
+        self._session.call(methods.ROLE_REVOKE_PERMISSION, request, timeout_s=timeout_s)
