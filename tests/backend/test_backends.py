@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -287,6 +288,27 @@ def test_the_files_are_private(tmp_path: Path) -> None:
         "db.lmdb": 0o600,
         "db.lmdb-lock": 0o600,
     }
+
+
+def test_views_and_commits_leave_no_readers_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even until the next collection: the table of readers is small, and full it ends us."""
+    monkeypatch.setattr(lmdb_module, "READERS_MAX", 8)
+    backend = LmdbBackend(tmp_path / "db.lmdb")
+    gc.disable()
+    try:
+        for index in range(1, 100):
+            backend.put(schema.AUTH, b"k", b"%d" % index)
+            commit(backend, index)
+            view = backend.view()
+            assert view.bucket(schema.AUTH).get(b"k") == b"%d" % index
+            assert view.bucket(schema.AUTH).range() == [(b"k", b"%d" % index)]
+            view.close()
+            backend.view().close()
+    finally:
+        gc.enable()
+        backend.close()
 
 
 def test_a_view_delays_the_end_of_defragmenting(tmp_path: Path) -> None:

@@ -7,15 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from oracle import servers
-from oracle.build import get, put
-from oracle.rpc import Client
+from oracle.build import get, put, txn
+from oracle.rpc import Client, Refused
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -305,3 +307,28 @@ def test_it_refuses_to_run_without_assertions(our_program: servers.Program) -> N
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=10)
     assert done.returncode == 1
     assert "assertions" in done.stderr
+
+
+def test_a_member_stops_in_the_middle_of_big_reads(server: servers.Server) -> None:
+    """Workers read the backend's own memory: they end before it is closed."""
+    server.start()
+    keys, parallel = 20_000, 8
+    with Client(server.endpoint) as client:
+        for first in range(0, keys, 100):
+            puts = [put(f"k{n:06}", "x" * 100) for n in range(first, first + 100)]
+            client.call("KV/Txn", txn(success=puts))
+        some = threading.Event()
+
+        def read() -> None:
+            with suppress(Refused, ValueError):  # ValueError: the channel is closed
+                while True:
+                    client.call("KV/Range", get("k", "l"))
+                    some.set()
+
+        readers = [threading.Thread(target=read) for _ in range(parallel)]
+        for reader in readers:
+            reader.start()
+        assert some.wait(30)
+        assert server.stop() == 128 + signal.SIGTERM
+    for reader in readers:
+        reader.join(30)

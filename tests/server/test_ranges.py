@@ -2,9 +2,12 @@
 
 import pytest
 
+from corum import errors
 from corum.mvcc import store as store_module
 from corum.pb import rpc
 from corum.server import operations as op
+from corum.server.maintenance import VIEWS_MAX, check_views
+from corum.server.ranges import JOBS_MAX
 from server.lone import Lone
 
 KEYS = 2_000
@@ -37,6 +40,35 @@ def test_pages_wait_for_one_count(lone: Lone) -> None:
         answer = rpc.RangeResponse.FromString(lone.transport.replies[call])
         assert (len(answer.kvs), answer.count, answer.more) == (3, KEYS, True)
     assert lone.transport.failures[1_010] == (0, "")
+
+
+def test_who_comes_late_waits_without_a_view(lone: Lone) -> None:
+    """However many ask at once, few views are open; all are answered, by and by."""
+    ranges, backend = lone.node.ranges, lone.node.backend
+    calls = range(1_000, 1_000 + 3 * JOBS_MAX)
+    for call in calls:
+        ranges.serve(call, rpc.RangeRequest(key=b"k", range_end=b"l"))
+    assert backend.open_views == len(lone.jobs.queue) == JOBS_MAX
+    ranges.serve(2_000, rpc.RangeRequest(key=b"k", range_end=b"k0050"))  # small: served at once
+    while lone.jobs.queue:
+        assert backend.open_views <= JOBS_MAX
+        lone.turn()
+    for call in calls:
+        assert len(rpc.RangeResponse.FromString(lone.transport.replies[call]).kvs) == KEYS
+    assert len(rpc.RangeResponse.FromString(lone.transport.replies[2_000]).kvs) == 50
+    assert backend.open_views == 0
+
+
+def test_hashes_and_snapshots_are_refused_when_too_many_read(lone: Lone) -> None:
+    """A clear error for the client, instead of a backend without room for another reader."""
+    views = [lone.node.backend.view() for _ in range(VIEWS_MAX - 1)]
+    check_views(lone.node)
+    views.append(lone.node.backend.view())
+    with pytest.raises(errors.EtcdError, match="too many requests"):
+        lone.node.downloads.send_to_client(1_000)
+    for view in views:
+        view.close()
+    check_views(lone.node)
 
 
 def test_chunks_make_the_whole(lone: Lone) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 WORKERS: Final = 3
@@ -60,7 +61,10 @@ class Jobs:
             self._transport.post((done, result))
 
     def close(self) -> None:
-        """Finish what was queued and join the threads."""
+        """Finish what runs and what is urgent, drop the rest, join the threads. Idempotent."""
+        with suppress(Empty):
+            while True:
+                self._queue.get_nowait()
         self._urgent.put(None)
         for _ in range(WORKERS - 1):
             self._queue.put(None)

@@ -228,7 +228,8 @@ class Runtime:
             self.fatal,
             sync=settings.sync,
         )
-        self._cleanup.append(self.log.close)
+        # Workers first: what they read from the backend must be there until they have ended.
+        self._cleanup += [self.log.close, self.jobs.close]
         return booted
 
     # ---- ports of the node

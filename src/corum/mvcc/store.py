@@ -170,11 +170,17 @@ class Store:
         return self.reads.range(key, end, options)
 
     def plan_range(
-        self, key: bytes, end: bytes = b"", options: RangeOptions = EVERYTHING
+        self,
+        key: bytes,
+        end: bytes = b"",
+        options: RangeOptions = EVERYTHING,
+        *,
+        crowded: bool = False,
     ) -> RangeResult | RangeJob | None:
         """As `range`, but what is too big for the loop comes back as a job for a worker.
 
-        None: a worker is making the counts that this one needs, too; ask again after a `finish`.
+        None: it would be a job and the workers are `crowded`, or one of them is making the counts
+        that this one needs, too; ask again after a `finish`.
         """
         if not end:
             return self.reads.range(key, end, options)
@@ -182,7 +188,7 @@ class Store:
         try:
             return self.reads.range(key, end, options, budget=INLINE_KEYS_MAX)
         except OverBudget as over:
-            if isinstance(over, Uncounted) and counts.lent:
+            if crowded or (isinstance(over, Uncounted) and counts.lent):
                 return None
         if self.backend.own_pending > VIEW_PENDING_MAX:
             self.backend.flush_own()

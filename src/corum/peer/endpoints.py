@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corum import errors
 from corum.pb import leasepb, rpc
 from corum.server import corruption
+from corum.server.maintenance import check_views
 from corum.values import LeaseId
 from corum.versions import CORUM_VERSION
 
@@ -149,6 +150,7 @@ class Endpoints:
         try:
             revision = int(json.loads(body).get("revision", 0))
             kept = node.corruption.kept(revision)
+            check_views(node)
             job = None if kept is not None else node.store.hash_kv(revision)
         except (ValueError, AttributeError, TypeError):
             reply(call, 400, "error unmarshalling request\n")

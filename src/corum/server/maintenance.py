@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from corum import errors
 from corum.backend import schema
 from corum.backend.bbolt import Image, Source
 from corum.server.streaming import SnapshotStream
@@ -12,9 +13,6 @@ from corum.values import NS_PER_MS
 
 if TYPE_CHECKING:
     from corum.server.node import Node
-
-DOWNLOADS_MAX: Final = 16
-"""Snapshots being sent at once; each holds a view of the backend."""
 
 
 class Defragmentation:
@@ -72,6 +70,16 @@ class Defragmentation:
             done(error)
 
 
+VIEWS_MAX: Final = 256
+"""Views that are open when clients' snapshots and hashes are refused."""
+
+
+def check_views(node: Node) -> None:
+    """Raises TOO_MANY_REQUESTS: the backend's readers are not without number."""
+    if node.backend.open_views >= VIEWS_MAX:
+        raise errors.TOO_MANY_REQUESTS()
+
+
 class Downloads:
     """Snapshots on their way to clients."""
 
@@ -82,6 +90,7 @@ class Downloads:
     def send_to_client(self, call: int) -> None:
         """Begin to send the backend as it is now."""
         node = self._node
+        check_views(node)
         view = node.backend.view()
 
         def open_image() -> tuple[Image, Callable[[], None]]:

@@ -19,6 +19,8 @@ from corum.server.outbox import Outbox
 
 CHUNK_BYTES: Final = 1_048_576
 """KeyValues in one message of a RangeStream, about."""
+JOBS_MAX: Final = 32
+"""Big ranges that workers have or that wait for one, each with its view; others wait without."""
 
 
 class World(Protocol):
@@ -41,7 +43,8 @@ class Ranges:
         self._out = out
         self._jobs = world.jobs
         self._later: list[tuple[Callable[[int, Any], None], int, Any]] = []
-        """Calls that wait for what a worker is counting; bounded as calls are."""
+        """Calls that wait for room, or for what a worker is counting; bounded as calls are."""
+        self._jobs_out = 0
         self.ranges_total = 0
         self._clock = world.unix_time_ns
         self._in_workers = 0
@@ -61,6 +64,7 @@ class Ranges:
     def _work(self, run: Callable[[], object], done: Callable[[object], None]) -> None:
         """Have a worker serve a big one."""
         self._in_workers += 1
+        self._jobs_out += 1
         start_ns = self._clock()
 
         def ended(result: object) -> None:
@@ -145,12 +149,23 @@ class Ranges:
 
     def _finish(self, job: RangeJob) -> None:
         self._store.finish(job)
+        self._jobs_out -= 1
         later, self._later = self._later, []
-        for answer, call, request in later:
+        for at, (answer, call, request) in enumerate(later):
+            if self._crowded:
+                self._later += later[at:]
+                return
             answer(call, request)
 
+    @property
+    def _crowded(self) -> bool:
+        return self._jobs_out >= JOBS_MAX
+
     def _plan(self, request: Any) -> RangeResult | RangeJob | None:
-        return self._store.plan_range(request.key, request.range_end, range_options(request))
+        options = range_options(request)
+        return self._store.plan_range(
+            request.key, request.range_end, options, crowded=self._crowded
+        )
 
 
 def big_body(job: RangeJob, header: bytes) -> list[bytes]:

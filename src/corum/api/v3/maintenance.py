@@ -7,6 +7,7 @@ from typing import Any
 from corum import errors
 from corum.api.v3.calls import Service, decoded
 from corum.pb import rpc
+from corum.server.maintenance import check_views
 from corum.server.operations import ALARM
 from corum.server.space import CORRUPT, NOSPACE
 
@@ -81,6 +82,7 @@ class MaintenanceService(Service):
         node = self.node
         node.check_open(meta)
         node.gate.admin(meta)
+        check_views(node)
         job = node.store.hash()
         revision = node.store.revision
 
@@ -99,6 +101,7 @@ class MaintenanceService(Service):
         node = self.node
         node.check_open(meta)
         node.gate.admin(meta)
+        check_views(node)
         job = node.store.hash_kv(request.revision)
         revision = node.store.revision
 
