@@ -184,6 +184,18 @@ REFUSED: list[Ask] = [
     ("PUT", "/v2/stats/self", "value=1"),
     ("GET", "/v2/stats/none", None),
     ("GET", "/v2/members/none", None),
+    ("HEAD", "/v2/members", None),
+    ("GET", "/v2/members/leader/", None),
+    ("POST", "/v2/members/x", ""),
+    ("PUT", "/v2/members", ""),
+    ("PATCH", "/v2/members/1", None),
+    ("DELETE", "/v2/members/0x12", None),
+    ("HEAD", "/v2/stats/self", None),
+    ("PUT", "/v2/stats/", None),
+    ("HEAD", "/health", None),
+    ("GET", "//v2/keys/k", None),
+    ("GET", "/v2/keys/a/..", None),
+    ("GET", "/../v2/machines", None),
 ]
 
 

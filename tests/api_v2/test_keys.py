@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import corum
+from corum.api.front import Rules
 
 pytestmark = pytest.mark.slow
 
@@ -191,3 +192,81 @@ def test_other_verbs_are_named(v2: Http) -> None:
     answer.read()
     assert answer.status == 405
     assert answer.getheader("Allow") == "HEAD,GET,PUT,POST,DELETE"
+
+
+def test_the_host_in_a_target_is_not_part_of_the_path(v2: Http) -> None:
+    """Clients behind a proxy name the whole URL."""
+    v2.ask("PUT", "/k", value="1")
+    v2.connection.request("GET", "http://somebody:1/v2/keys/k?quorum=true")
+    answer = v2.connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["node"]["value"]) == (200, "1")
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "status", "where"),
+    [
+        ("GET", "/v2/keys/a%zz", 400, None),
+        ("PUT", "//v2/keys/a", 301, "/v2/keys/a"),
+        ("GET", "/v2/keys/a/..", 301, "/v2/keys"),
+        ("HEAD", "/v2/members", 405, None),
+        ("HEAD", "/v2/stats/self", 405, None),
+        ("HEAD", "/health", 405, None),
+        ("GET", "/v2/stats/", 404, None),
+        ("DELETE", "/v2/members", 405, None),
+        ("GET", "/v2/members/leader/", 404, None),
+        ("POST", "/v2/members/x", 415, None),
+        ("DELETE", "/v2/members/0x1", 404, None),
+    ],
+)
+def test_what_a_path_is_good_for(
+    v2: Http, verb: str, path: str, status: int, where: str | None
+) -> None:
+    """Measured on etcd 3.5.1."""
+    v2.connection.request(verb, path)
+    answer = v2.connection.getresponse()
+    answer.read()
+    assert (answer.status, answer.headers["Location"]) == (status, where)
+
+
+def test_values_are_larger_than_those_of_v3(v2: Http) -> None:
+    """As with etcd: --max-request-bytes is not for v2, whose forms end at 10 MiB."""
+    status, event = v2.ask("PUT", "/k", value="v" * 2_000_000)
+    assert (status, len(event["node"]["value"])) == (201, 2_000_000)
+    status, refused = v2.ask("PUT", "/k", value="v" * (10 << 20))
+    assert (status, refused["cause"]) == (400, "http: POST too large")
+
+
+def test_a_quorum_read_does_not_wait(v2: Http) -> None:
+    """Whoever asks for both reads now (measured on etcd 3.5.1)."""
+    v2.ask("PUT", "/k", value="1")
+    assert v2.ask("GET", "/k?wait=true&quorum=true")[1]["action"] == "get"
+
+
+def test_a_member_survives_an_address_that_nobody_can_dial() -> None:
+    """Such a member may be added; the others must not die of it."""
+    with corum.Member() as lone:
+        lone_http = Http(lone.endpoint)
+        body = b'{"peerURLs": ["http://a:99999"]}'
+        lone_http.connection.request(
+            "POST", "/v2/members", body, {"Content-Type": "application/json"}
+        )
+        assert lone_http.connection.getresponse().status == 201
+        lone_http.connection.close()
+        again = Http(lone.endpoint)
+        again.connection.request("GET", "/v2/keys/")
+        assert again.connection.getresponse().status == 200
+        again.connection.close()
+
+
+def test_pages_of_named_origins_may_read() -> None:
+    """--cors: who is on the list is named back, others get no such header."""
+    member = corum.Member()
+    member._settings.http = Rules(cors=("http://a.com:80",))
+    with member:
+        client = Http(member.endpoint)
+        for origin, told in (("http://a.com:80", "http://a.com:80"), ("http://b.com", None)):
+            client.connection.request("GET", "/v2/keys/", headers={"Origin": origin})
+            answer = client.connection.getresponse()
+            answer.read()
+            assert answer.headers["Access-Control-Allow-Origin"] == told
+        client.connection.close()

@@ -10,13 +10,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from corum import errors, process_metrics
 from corum._transport import Transport
 from corum.api import gateway, profiling, status
 from corum.api.gauges import measure, refresh
 from corum.api.http_rules import (
+    BAD_ESCAPE,
+    TEXT,
     Answer,
     canonical,
     clean_path,
@@ -24,7 +26,9 @@ from corum.api.http_rules import (
     host_refusal,
     moved,
     not_found,
+    path_of,
     text_answer,
+    unescaped,
 )
 from corum.api.router import Router
 from corum.api.v2.access import Access
@@ -83,7 +87,9 @@ class Front:
         self._emulated = emulated
         self._streams: dict[int, _Call] = {}
         self._rules = rules
-        self.cors = canonical(cors_headers(rules.cors, None))
+        self._cors = canonical(cors_headers(rules.cors, None))
+        self._named_origins = bool(rules.cors) and "*" not in rules.cors
+        self._origins: dict[int, str] = {}
         self._access = Access(node, self)
         self._security = Security(node, self, self._access)
         self.keys = Keys(node, self, transport, self._access)
@@ -119,12 +125,21 @@ class Front:
         self, call: int, verb: str, target: str, headers: Headers, body: bytes, peer: Any
     ) -> None:
         path, _, query = target.partition("?")
+        if not path.startswith("/"):
+            path = path_of(path)
         found = dict(headers)
+        if self._named_origins and "origin" in found:
+            self._origins[call] = found["origin"]
         refusal = host_refusal(self._rules.host_whitelist, found.get("host", ""))
         if refusal is not None and not peer.tls:
             self.answer(call, refusal)
         elif verb == "OPTIONS":
             self.answer(call, Answer(200, (), b""))
+        elif "%" in path and BAD_ESCAPE.search(path):
+            self.answer(call, Answer(400, (TEXT,), b"400 Bad Request"))
+        elif (cleaned := clean_path(decoded := unescaped(path))) != decoded:
+            where = quote(cleaned, safe="/$&+,:;=@")
+            self.answer(call, moved(verb, f"{where}?{query}" if query else where))
         elif gateway.is_gateway(path) and self._rules.gateway:
             self._gateway(call, verb, path, found, body, peer)
         elif path.startswith("/v2/") and self._rules.v2:
@@ -142,12 +157,7 @@ class Front:
         body: bytes,
         peer: Any,
     ) -> None:
-        decoded = unquote(path, errors="replace") if "%" in path else path
-        cleaned = clean_path(decoded)
-        if cleaned != decoded:
-            where = quote(cleaned, safe="/$&+,:;=@")
-            self.answer(call, moved(verb, f"{where}?{query}" if query else where))
-        elif path == KEYS or path.startswith(KEYS + "/"):
+        if path == KEYS or path.startswith(KEYS + "/"):
             self.keys.request(call, verb, path, query, headers, body, peer)
         elif path.startswith(SECURITY + "/"):
             self._security.request(call, verb, path, headers, body, peer)
@@ -169,14 +179,20 @@ class Front:
 
     def answer(self, call: int, answer: Answer) -> None:
         """A whole answer, with the headers that every one carries."""
-        headers = [*answer.headers, *cors_headers(self._rules.cors, None)]
-        self._transport.http_reply(call, answer.status, canonical(headers), answer.body)
+        headers = canonical(answer.headers) + self.cors(call)
+        self._transport.http_reply(call, answer.status, headers, answer.body)
+
+    def cors(self, call: int) -> Headers:
+        """The headers that let the page which sent this request read its answer."""
+        if not self._named_origins:
+            return self._cors
+        return canonical(cors_headers(self._rules.cors, self._origins.pop(call, None)))
 
     def answer_canonical(
         self, call: int, status: int, headers: list[tuple[str, str]], body: bytes
     ) -> None:
         """The same for one whose headers are spelled as Go does it already; the list is kept."""
-        headers += self.cors
+        headers += self.cors(call)
         self._transport.http_reply(call, status, headers, body)
 
     def _status(self, call: int, verb: str, path: str, query: str) -> None:
@@ -291,8 +307,8 @@ class Front:
     def start(self, call: _Call) -> None:
         """The head of a streamed answer."""
         call.started = True
-        headers = [*gateway.SUCCESS_HEADERS, *cors_headers(self._rules.cors, None)]
-        self._transport.http_start(call.call, 200, canonical(headers))
+        headers = canonical(gateway.SUCCESS_HEADERS) + self.cors(call.call)
+        self._transport.http_start(call.call, 200, headers)
 
     def send(self, call: _Call, message: bytes) -> bool:
         """A line of a streamed answer; True when the client does not keep up."""
@@ -306,6 +322,7 @@ class Front:
 
     def _closed(self, call: int) -> None:
         self._streams.pop(call, None)
+        self._origins.pop(call, None)
         self._node.out.converters.pop(call, None)
         self.keys.closed(call)
         self._access.closed(call)

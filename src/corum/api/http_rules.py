@@ -7,9 +7,11 @@ handlers of the port give back.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
+from urllib.parse import unquote
 
 from corum.values import value
 
@@ -17,6 +19,8 @@ Headers = tuple[tuple[str, str], ...]
 
 TEXT: Final = ("content-type", "text/plain; charset=utf-8")
 JSON: Final = ("content-type", "application/json")
+BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+"""What makes a path, or a form, unreadable."""
 NOSNIFF: Final = ("x-content-type-options", "nosniff")
 
 
@@ -61,7 +65,18 @@ def clean_path(path: str) -> str:
         path = f"/{path}"
     cleaned = posixpath.normpath(path)
     cleaned = f"/{cleaned.lstrip('/')}"  # POSIX lets two leading slashes stand
-    return f"{cleaned}/" if path.endswith(("/", "/.", "/..")) and cleaned != "/" else cleaned
+    return f"{cleaned}/" if path.endswith("/") and cleaned != "/" else cleaned
+
+
+def path_of(target: str) -> str:
+    """The path of a target that names scheme and host, as clients behind a proxy send it."""
+    _, separator, rest = target.partition("://")
+    return f"/{rest.partition('/')[2]}" if separator else target
+
+
+def unescaped(path: str) -> str:
+    """Without its escapes, all of them whole; bytes that are no UTF-8 are replaced."""
+    return unquote(path, errors="replace") if "%" in path else path
 
 
 def cors_headers(allowed: Sequence[str], origin: str | None) -> Headers:

@@ -56,7 +56,7 @@ def probe(
     emulated: Emulated,
 ) -> None:
     """Answer a probe (a path that `probe_named` knows) by calling `done` once."""
-    if verb not in ("GET", "HEAD"):
+    if verb != "GET":
         done(wrong_verb("GET"))
     elif path == "/health":
         _health(query, facts, read, done, metrics, emulated)

@@ -29,6 +29,9 @@ STREAMS: Final = "/raft/stream/"
 REMOTES_MAX: Final = 64
 """Unknown members that are remembered."""
 
+NOWHERE = "http://127.0.0.1:0"
+"""Refused at once. Clusters take URLs that nobody can dial, such as one of port 99999."""
+
 
 class World(Protocol):
     """What peers need of the process around them."""
@@ -155,8 +158,12 @@ class Peers:
         return {peer.id: peer.statistics for peer in self._peers.values()}
 
     def connect(self, url: str) -> Channel:
-        """A way to another member."""
-        return self._channels(url)
+        """A way to another member; what is no address leads nowhere, and costs nobody else."""
+        try:
+            return self._channels(url)
+        except ValueError:
+            self._say("warn", "a peer URL is no address", url=url)
+            return self._channels(NOWHERE)
 
     # ---- out
 

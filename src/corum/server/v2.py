@@ -50,13 +50,15 @@ class V2:
     # ---- through the log
 
     def propose(self, request: Request, call: Any, answer: Answer) -> None:
-        """Replicate a request; `answer(call, Event | V2Error)`. Raises REQUEST_TOO_LARGE, ..."""
+        """Replicate a request; `answer(call, Event | V2Error)`.
+
+        --max-request-bytes is for v3 only, as in etcd; who asks has bounded it (`api/v2/forms`).
+        """
         node = self._node
         if self.deaf:
             self._refuse_if_deaf()
         request_id, _ = node.proposals.ids.next()
         data = encode(request, request_id)
-        node.proposals.check_size(len(data))
         waiter = node.proposals.wait(request_id, call, V2_REQUEST, request, answer, node.now_ns)
         node.proposals.queued.append(Entry(0, 0, EntryType.NORMAL, data, waiter))
 

@@ -92,7 +92,7 @@ class Access:
             if malformed or not now.may(user, key, write=write, recursive=recursive):
                 error = V2Error(v2_errors.UNAUTHORIZED, INSUFFICIENT)
                 body = error.to_json("/1").encode("utf-8", "replace") + b"\n"
-                headers = (JSON, ("x-etcd-index", "0"))
+                headers = (JSON, self._cluster, ("x-etcd-index", "0"))
                 self._front.answer(call, Answer(401, headers, body))
             else:
                 then()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
-from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
+from typing import Any, Final, Protocol, cast
 
 from corum import errors
-from corum.api.http_rules import JSON, TEXT, Answer, not_found, wrong_verb
+from corum.api.http_rules import JSON, TEXT, Answer, text_answer, unescaped, wrong_verb
+from corum.config import urls as urls_of_flags
 from corum.membership.members import Member, member_id
 from corum.pb import raftpb
 from corum.raft import Role
@@ -17,7 +18,8 @@ from corum.v2store.gojson import format_time
 from corum.values import NS_PER_S, MemberId
 
 MEMBERS: Final = "/v2/members"
-_SCHEMES: Final = ("http", "https", "unix", "unixs")
+STATISTICS: Final = ("/v2/stats/self", "/v2/stats/store", "/v2/stats/leader")
+_ID: Final = re.compile("[0-9A-Fa-f]+")
 _STATES: Final = {
     Role.FOLLOWER: "StateFollower",
     Role.CANDIDATE: "StateCandidate",
@@ -45,20 +47,21 @@ class Admin:
     ) -> bool:
         """Answer if the path is one of these; False when it is not."""
         if path == MEMBERS or path.startswith(MEMBERS + "/"):
-            self._members(call, verb, path[len(MEMBERS) :].strip("/"), headers, body)
-        elif path.startswith("/v2/stats/"):
-            self._stats(call, verb, path.removeprefix("/v2/stats/"))
+            rest = unescaped(path)[len(MEMBERS) :].removeprefix("/")
+            self._members(call, verb, rest, headers, body)
+        elif path in STATISTICS:
+            self._stats(call, verb, path)
         elif path == "/v2/machines" and verb not in ("GET", "HEAD"):
             self._front.answer(call, wrong_verb("GET", "HEAD"))
         elif path == "/v2/machines":
             urls = sorted(url for member in self._node.members for url in member.client_urls)
-            self._reply(call, 200, ", ".join(urls), TEXT)
+            self._front.answer(call, Answer(200, (TEXT,), ", ".join(urls).encode()))
         else:
             return False
         return True
 
-    def _reply(self, call: int, status: int, text: str, kind: tuple[str, str] = JSON) -> None:
-        self._front.answer(call, Answer(status, (kind, self._cluster), text.encode()))
+    def _reply(self, call: int, status: int, text: str) -> None:
+        self._front.answer(call, Answer(status, (JSON, self._cluster), text.encode()))
 
     def _error(self, call: int, status: int, message: str) -> None:
         self._reply(call, status, _dumps({"message": message}))
@@ -68,16 +71,18 @@ class Admin:
     def _members(
         self, call: int, verb: str, rest: str, headers: dict[str, str], body: bytes
     ) -> None:
-        if verb in ("GET", "HEAD"):
+        if verb == "GET":
             self._list(call, rest)
-        elif verb == "POST" and not rest:
+        elif verb == "POST":  # whatever stands behind the path, as etcd
             self._add(call, headers, body)
-        elif verb == "PUT" and rest:
+        elif verb not in ("PUT", "DELETE"):
+            self._front.answer(call, wrong_verb("GET", "POST", "DELETE", "PUT"))
+        elif not rest:
+            self._front.answer(call, text_answer(405, "Method Not Allowed", self._cluster))
+        elif verb == "PUT":
             self._update(call, rest, headers, body)
-        elif verb == "DELETE" and rest:
-            self._remove(call, rest)
         else:
-            self._front.answer(call, wrong_verb("HEAD", "GET", "POST", "DELETE", "PUT"))
+            self._remove(call, rest)
 
     def _list(self, call: int, rest: str) -> None:
         node = self._node
@@ -98,14 +103,11 @@ class Admin:
         kind = headers.get("content-type", "")
         if kind.partition(";")[0].strip() != "application/json":
             raise _Refused(415, f"Bad Content-Type {kind}, accept application/json")
+        listed = _listed_urls(body)
         try:
-            found: Any = json.loads(body)
-        except ValueError as error:
+            urls = {urls_of_flags.check(url) for url in listed}
+        except urls_of_flags.BadUrl as error:
             raise _Refused(400, str(error)) from None
-        try:
-            urls = {_checked(str(url)) for url in found["peerURLs"]}
-        except (KeyError, TypeError):
-            urls = set[str]()
         if not urls:
             raise _Refused(400, "no valid URLs given")
         return sorted(urls)
@@ -160,10 +162,9 @@ class Admin:
         )
 
     def _known(self, text: str) -> int:
-        try:
-            identity = int(text, 16)
-        except ValueError:
-            raise _Refused(404, f"No such member: {text}") from None
+        identity = int(text, 16) if _ID.fullmatch(text) else 2**64
+        if identity >= 2**64:
+            raise _Refused(404, f"No such member: {text}")
         if identity in self._node.members.removed:
             raise _Refused(410, f"Member permanently removed: {text}")
         return identity
@@ -201,17 +202,15 @@ class Admin:
 
     # ---- statistics
 
-    def _stats(self, call: int, verb: str, name: str) -> None:
-        if verb not in ("GET", "HEAD"):
+    def _stats(self, call: int, verb: str, path: str) -> None:
+        if verb != "GET":
             self._front.answer(call, wrong_verb("GET"))
-        elif name == "self":
+        elif path.endswith("/self"):
             self._plain(call, 200, _dumps(self._self()))
-        elif name == "store":
+        elif path.endswith("/store"):
             self._plain(call, 200, self._node.v2.store.stats_json())
-        elif name == "leader":
-            self._leader(call)
         else:
-            self._front.answer(call, not_found())
+            self._leader(call)
 
     def _plain(self, call: int, status: int, text: str) -> None:
         self._front.answer(call, Answer(status, (JSON,), text.encode()))
@@ -285,16 +284,28 @@ def _as_json(member: Member) -> dict[str, Any]:
     }
 
 
-def _checked(url: str) -> str:
-    """A peer URL; raises _Refused with etcd's words."""
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES:
-        raise _Refused(400, f"URL scheme must be http, https, unix, or unixs: {url}")
-    if parts.scheme in ("http", "https") and (not parts.hostname or ":" not in parts.netloc):
-        raise _Refused(400, f'URL address does not have the form "host:port": {url}')
-    if parts.path not in ("", "/") or parts.query:
-        raise _Refused(400, f"URL must not contain a path: {url}")
-    return url
+def _listed_urls(body: bytes) -> list[str]:
+    """The texts of field peerURLs, in whatever case it is written; raises _Refused."""
+    try:
+        found: object = json.loads(body)
+    except ValueError as error:
+        at_end = isinstance(error, json.JSONDecodeError) and not error.doc[error.pos :].strip()
+        text = "unexpected end of JSON input" if at_end else f"invalid JSON: {error}"
+        raise _Refused(400, text) from None
+    if found is None:
+        return []
+    if not isinstance(found, dict):
+        raise _Refused(400, "json: the body is no object")
+    fields = {name.lower(): one for name, one in cast("dict[str, object]", found).items()}
+    listed = _as_list(fields.get("peerurls") or [])
+    urls = [url for url in listed if isinstance(url, str)]
+    if len(urls) < len(listed):
+        raise _Refused(400, "json: peerURLs is no list of texts")
+    return urls
+
+
+def _as_list(found: object) -> list[object]:
+    return cast("list[object]", found) if isinstance(found, list) else [None]
 
 
 def _dumps(found: Any) -> str:

@@ -7,15 +7,17 @@ from binascii import a2b_qp
 from typing import Final
 from urllib.parse import unquote
 
+from corum.api.http_rules import BAD_ESCAPE
 from corum.v2store import KEYS_PREFIX, Request, V2Error, errors
 from corum.values import NS_PER_S, value
 
 _TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE: Final = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 _NUMBER: Final = re.compile(r"[0-9]+")
-_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _U64_MAX: Final = 2**64 - 1
 _I64_HALF: Final = 2**63
+FORM_MAX: Final = 10 << 20
+"""Bytes of a form, and with that of a value: etcd's --max-request-bytes holds for v3 only."""
 FORM: Final = "application/x-www-form-urlencoded"
 PREFIX: Final = "/v2/keys"
 
@@ -39,6 +41,8 @@ def form_of(query: str, content_type: str, body: bytes, verb: str) -> Form:
     found: Form = {}
     sources = [query]
     if verb in ("PUT", "POST") and content_type.partition(";")[0].strip().lower() == FORM:
+        if len(body) > FORM_MAX:
+            raise V2Error(errors.INVALID_FORM, "http: POST too large")
         sources.insert(0, body.decode("utf-8", "replace"))
     for source in sources:
         for pair in source.split("&") if source else ():
@@ -48,7 +52,7 @@ def form_of(query: str, content_type: str, body: bytes, verb: str) -> Form:
                 name, _, text = pair.partition("=")
                 found.setdefault(name, text)
                 continue
-            bad = _BAD_ESCAPE.search(pair)
+            bad = BAD_ESCAPE.search(pair)
             if bad is not None:
                 cause = f'invalid URL escape "{pair[bad.start() : bad.start() + 3]}"'
                 raise V2Error(errors.INVALID_FORM, cause)

@@ -32,8 +32,7 @@ class Answers(Protocol):
 
     def answer(self, call: int, answer: Answer) -> None: ...
 
-    cors: list[tuple[str, str]]
-    """Headers of every answer, for those that are streamed."""
+    def cors(self, call: int) -> list[tuple[str, str]]: ...
 
     def answer_canonical(
         self, call: int, status: int, headers: list[tuple[str, str]], body: bytes
@@ -90,7 +89,7 @@ class Keys:
 
     def _carry_out(self, call: int, verb: str, wanted: forms.Wanted) -> None:
         try:
-            if verb in ("GET", "HEAD") and wanted.wait:
+            if wanted.wait and not wanted.quorum:
                 self._wait(call, wanted)
             elif verb in ("GET", "HEAD") and not wanted.quorum:
                 self._read(call, wanted)
@@ -171,7 +170,7 @@ class Keys:
         )
         self._waiters[waiter] = call
         self._calls[call] = waiter
-        headers = canonical(self._headers(waiter.start_index)) + self._front.cors
+        headers = canonical(self._headers(waiter.start_index)) + self._front.cors(call)
         self._streams.http_start(call, 200, headers)
         self.tell()
 

@@ -118,7 +118,12 @@ def _peer_urls(context: Context) -> list[str]:
 
 
 def _url_problem(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket, as far as Python is concerned
+        if url.count("[") == url.count("]"):
+            return ""  # the server knows what it thinks of such an address
+        return f"parse \"{url}\": missing ']' in host"
     if parts.scheme not in SCHEMES:
         return f"URL scheme must be http, https, unix, or unixs: {url}"
     if parts.scheme in ("http", "https"):
