@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MARK = "etcd"
 CLUSTER_MARK = "etcd_cluster"
+SIMULATED_MARK = "etcd_simulated"
 CLUSTER_MEMBERS = 3
 
 
@@ -79,6 +80,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         f"{CLUSTER_MARK}(members=3, **options): options of corum.LocalCluster for `etcd_cluster`",
+    )
+    config.addinivalue_line(
+        "markers",
+        f"{SIMULATED_MARK}(members=1, seed=1, **options): what `etcd_simulated` is made of",
     )
 
 
@@ -151,8 +156,10 @@ def etcd_cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
 
 
 @pytest.fixture
-def etcd_simulated() -> SimulatedEtcd:
-    """A member in virtual time: a lease of an hour expires in a millisecond."""
+def etcd_simulated(request: pytest.FixtureRequest) -> SimulatedEtcd:
+    """Etcd in virtual time: a lease of an hour expires in a millisecond."""
     from corum.sim.playground import SimulatedEtcd
 
-    return SimulatedEtcd()
+    mark = request.node.get_closest_marker(SIMULATED_MARK)
+    options: dict[str, Any] = mark.kwargs if mark is not None else {}
+    return SimulatedEtcd(**options)

@@ -3,7 +3,7 @@
 import pytest
 
 from corum import errors
-from corum.client.errors import Compacted
+from corum.client.errors import Compacted, DeadlineExceeded
 from corum.client.requests import get, put, version
 from corum.sim.playground import SimulatedEtcd
 
@@ -71,3 +71,62 @@ def test_the_same_seed_is_the_same_run() -> None:
         return lease, etcd.get("k"), etcd.world.now_ns, etcd.world.trace_hash
 
     assert run() == run()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_an_hour_passes_at_once_for_three_members(seed: int) -> None:
+    """The leader stays, and what is due gets done."""
+    etcd = SimulatedEtcd(seed, members=3)
+    leader = etcd.leader()
+    etcd.put("k", "v", lease=etcd.lease(3600))
+    changes = etcd.watch("k")
+    etcd.advance(3500)
+    assert etcd.get("k") is not None
+    assert etcd.leader() == leader
+    etcd.advance(200)
+    assert etcd.get("k") is None
+    assert [event.deleted for event in changes.take()] == [True]
+
+
+def test_another_member_leads_when_the_leader_cannot() -> None:
+    """Cut off, dead, standing still: writes go on, nothing is lost, and it comes back."""
+    etcd = SimulatedEtcd(seed=4, members=3)
+    changes = etcd.watch("n")
+    for number, (harm, repair) in enumerate(
+        (
+            (lambda name: etcd.partition([name]), lambda _: etcd.heal()),
+            (etcd.kill, etcd.start),
+            (etcd.pause, etcd.resume),
+            (etcd.crash, lambda _: None),
+        )
+    ):
+        leader = etcd.leader()
+        harm(leader)
+        etcd.put("n", str(number))
+        if harm != etcd.crash:  # it may be back in time to be elected again
+            assert etcd.leader() != leader
+        repair(leader)
+        etcd.advance(5)
+    etcd.cut("m1", "m2")
+    etcd.put("n", "4")
+    etcd.heal()
+    etcd.restart()
+    found = etcd.get("n")
+    assert found is not None
+    assert found.text == "4"
+    etcd.advance(10)
+    assert [event.value for event in changes.take()] == [b"%d" % n for n in range(5)]
+
+
+def test_a_minority_does_nothing() -> None:
+    """One of three neither writes nor reads; with a second one both are possible again."""
+    etcd = SimulatedEtcd(members=3)
+    assert etcd.members == ["m1", "m2", "m3"]
+    first, second = etcd.followers()
+    etcd.kill(first, second)
+    with pytest.raises(DeadlineExceeded, match="no leader"):
+        etcd.put("k", "v")
+    etcd.start(first)
+    etcd.put("k", "v")
+    with pytest.raises(ValueError, match="m4"):
+        etcd.kill("m4")
