@@ -7,7 +7,7 @@ from corum.mvcc import store as store_module
 from corum.pb import rpc
 from corum.server import operations as op
 from corum.server.maintenance import VIEWS_MAX, check_views
-from corum.server.ranges import JOBS_MAX
+from corum.server.ranges import CHUNK_BYTES, JOBS_MAX
 from server.lone import Lone
 
 KEYS = 2_000
@@ -84,5 +84,5 @@ def test_chunks_make_the_whole(lone: Lone) -> None:
         merged.MergeFrom(rpc.RangeStreamResponse.FromString(chunk).range_response)
     assert merged == rpc.RangeResponse.FromString(lone.transport.replies[1_000])
     assert len(merged.kvs) == KEYS
-    assert len(chunks) == 2
-    assert all(len(chunk) < 1_100_000 for _, chunk in chunks)
+    assert len(chunks) == KEYS * 1_024 // CHUNK_BYTES + 1
+    assert all(len(chunk) < CHUNK_BYTES + 2_000 for _, chunk in chunks)

@@ -6,7 +6,7 @@ a `RangeJob` on a view). Results are the stored KeyValue bytes, to be spliced in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 from typing import Final, TypeVar
 
@@ -205,11 +205,25 @@ class ReadView:
         kvs, more = self._finish(found, options)
         return RangeResult(kvs, count, more, current)
 
-    def chunks(self, key: bytes, end: bytes, options: RangeOptions) -> Iterator[list[bytes]]:
-        """A range in key order, without limit and filters, about 1,000 KeyValues at a time."""
+    def chunks(
+        self, key: bytes, end: bytes, options: RangeOptions
+    ) -> Generator[list[bytes], None, tuple[int, bool]]:
+        """A plain range with values, about 1,000 KeyValues at a time; returns `count` and `more`.
+
+        So a big answer is in memory once, as what is sent, and not also as what it is made of."""
         assert options.plain, "sorted or filtered: needs all of it at once"
-        assert options.limit <= 0, f"limit {options.limit}: not a big range"
-        return self._chunks(*bounds(key, end), options, self._checked(options.revision), 0)
+        start, stop = bounds(key, end)
+        at, limit = self._checked(options.revision), options.limit
+        if limit <= 0:
+            count = 0
+            for kvs in self._chunks(start, stop, options, at, 0):
+                count += len(kvs)
+                yield kvs
+            return count, False
+        found, count = self._first(start, stop, at, limit, 0)
+        for first in range(0, min(limit, len(found)), _CHUNK):
+            yield self._fetch(found[first : min(first + _CHUNK, limit)])
+        return count, len(found) > limit
 
     def changes_since(self, revision: int, limit: int) -> list[Change]:
         """Changes with main >= `revision` in (main, sub) order; never ends within a revision.
@@ -241,12 +255,19 @@ class ReadView:
         self, start: bytes, end: bytes | None, at: int, limit: int, budget: int
     ) -> RangeResult:
         """The first `limit` KeyValues, as clients ask that page through a prefix."""
+        found, count = self._first(start, end, at, limit, budget)
+        kvs = self._fetch(found[:limit])
+        return RangeResult(kvs, count, len(found) > limit, self.revision)
+
+    def _first(
+        self, start: bytes, end: bytes | None, at: int, limit: int, budget: int
+    ) -> tuple[list[bytes], int]:
+        """The records of the first `limit` keys and some more; how many there are in the range."""
         found, rest = self._select(self._records, start, end, at, limit + 1, budget)
         count = len(found)
         if rest is not None:
             count += self._count(rest, end, at, budget)
-        kvs = self._fetch(found[:limit])
-        return RangeResult(kvs, count, len(found) > limit, self.revision)
+        return found, count
 
     def _checked(self, revision: int) -> int:
         """The past revision to read at, 0 for the present."""

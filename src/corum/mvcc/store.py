@@ -62,16 +62,13 @@ class RangeJob:
         """Worker thread, instead of `run`: its KeyValues about 1,000 at a time; then `result` is
         there, without them if it is a plain range of whatever size."""
         options = self._options
-        if not options.plain or options.limit > 0 or options.count_only:
+        if not options.plain or options.count_only or (options.keys_only and options.limit > 0):
             kvs = self.run().kvs
             yield from (kvs[at : at + _PIECE] for at in range(0, len(kvs), _PIECE))
             return
-        count = 0
         try:
-            for kvs in self._reads.chunks(self._key, self._end, self._options):
-                count += len(kvs)
-                yield kvs
-            self.result = RangeResult([], count, False, self._reads.revision)
+            count, more = yield from self._reads.chunks(self._key, self._end, options)
+            self.result = RangeResult([], count, more, self._reads.revision)
         finally:
             self._view.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Any, Final, Protocol
 
@@ -17,8 +17,8 @@ from corum.server.commits import Jobs
 from corum.server.headers import Headers
 from corum.server.outbox import Outbox
 
-CHUNK_BYTES: Final = 1_048_576
-"""KeyValues in one message of a RangeStream, about."""
+CHUNK_BYTES: Final = 262_144
+"""KeyValues in one message of a RangeStream, at least, and one KeyValue more."""
 JOBS_MAX: Final = 32
 """Big ranges that workers have or that wait for one, each with its view; others wait without."""
 
@@ -123,14 +123,18 @@ class Ranges:
             return
         header = self._headers.at(self._store.revision)
         if isinstance(plan, RangeResult):
-            self._send_chunks(call, range_chunks(plan, header))
+            tail = range_tail(plan)
+            self._send_chunks(call, range_chunks([plan.kvs], header, lambda: tail))
             return
 
         def done(result: object) -> None:
             self._send_chunks(call, result)
             self._finish(plan)
 
-        self._work(lambda: range_chunks(plan.run(), header), done)
+        def run() -> list[bytes]:
+            return range_chunks(plan.stream(), header, lambda: _tail_of(plan))
+
+        self._work(run, done)
 
     def _send_chunks(self, call: int, chunks: Any) -> None:
         if isinstance(chunks, BaseException):
@@ -172,19 +176,28 @@ def big_body(job: RangeJob, header: bytes) -> list[bytes]:
     """`range_body` of a job, by a worker, in pieces that nobody ever joins: to copy a million
     KeyValues at once holds the interpreter, and with it everybody's puts, for some 200 ms."""
     pieces = [header, *map(kv_fields, job.stream())]
-    assert job.result is not None, "a stream that has ended has a result"
-    pieces.append(range_tail(job.result))
+    pieces.append(_tail_of(job))
     return pieces
 
 
-def range_chunks(result: RangeResult, header: bytes) -> list[bytes]:
+def _tail_of(job: RangeJob) -> bytes:
+    assert job.result is not None, "a stream that has ended has a result"
+    return range_tail(job.result)
+
+
+def range_chunks(
+    pieces: Iterable[list[bytes]], header: bytes, tail: Callable[[], bytes]
+) -> list[bytes]:
     """RangeStreamResponses: disjoint kvs; header, more and count come with the last."""
-    kvs = result.kvs
-    ends = list(accumulate(map(len, kvs)))
     chunks: list[bytes] = []
-    first = sent = 0
-    while (last := bisect_left(ends, sent + CHUNK_BYTES)) < len(ends):
-        chunks.append(kv_fields(kvs[first : last + 1], nested=1))
-        first, sent = last + 1, ends[last]
-    chunks.append(kv_fields(kvs[first:], header, range_tail(result), nested=1))
+    waiting: list[bytes] = []
+    for kvs in pieces:
+        waiting += kvs
+        ends = list(accumulate(map(len, waiting)))
+        first = sent = 0
+        while (last := bisect_left(ends, sent + CHUNK_BYTES)) < len(ends):
+            chunks.append(kv_fields(waiting[first : last + 1], nested=1))
+            first, sent = last + 1, ends[last]
+        del waiting[:first]
+    chunks.append(kv_fields(waiting, header, tail(), nested=1))
     return chunks
