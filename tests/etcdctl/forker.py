@@ -27,9 +27,9 @@ def child(order: dict[str, object]) -> int:
     sys.stdin = io.TextIOWrapper(stdin, errors="surrogateescape")
     sys.stdout = io.TextIOWrapper(stdout, errors="surrogateescape")
     sys.stderr = io.TextIOWrapper(stderr, errors="backslashreplace", line_buffering=True)
-    from corum.cli.etcdctl import main
+    from corum.cli.etcdctl import command_line
 
-    status = main()
+    status = command_line()
     sys.stdout.flush()
     sys.stderr.flush()
     return status

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from corum.cli.etcdctl import check, main
+from corum.cli.etcdctl import check, command_line
 from corum.client._sync.client import Client
 from oracle import servers
 
@@ -294,7 +294,7 @@ def test_a_thousand_writers(
     monkeypatch.setattr(sys, "argv", [*words, "check", "datascale", "--load=s"])
     monkeypatch.setenv("ETCDCTL_API", "3")
     before = client.put("before", "").header.revision
-    assert main() == 0, capsys.readouterr()
+    assert command_line() == 0, capsys.readouterr()
     assert "3000 key-value pairs, 1024 bytes" in capsys.readouterr().out
     assert client.put("after", "").header.revision == before + 3_000 + 2
     assert client.range("/etcdctl-check-datascale/", prefix=True).count == 0

@@ -1,7 +1,5 @@
 """python -m corum.cli.etcdctl"""
 
-import sys
-
 from corum.cli.etcdctl import main
 
-sys.exit(main())
+main()
