@@ -11,10 +11,12 @@ import argparse
 import contextlib
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,8 @@ NOTES = (
 PAIRS = (("corum", "etcd3", 3.0), ("corum-async", "aetcd", 2.0))
 TITLES = {"corum": "corum.Client", "corum-async": "corum.AsyncClient"}
 RUN_TIMEOUT_S = 120
+COMMAND_RUNS = 10
+COMMAND_GOAL_MS = 80
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,35 @@ def play(name: str, port: int, options: argparse.Namespace) -> Iterator[Row]:
             yield row
 
 
+def start_to_exit(words: list[str]) -> tuple[float, float]:
+    """(wall, CPU) milliseconds of one command."""
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(words, check=True, capture_output=True, timeout=RUN_TIMEOUT_S)
+    wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return wall * 1e3, cpu * 1e3
+
+
+def commands(program: servers.Program, port: int) -> dict[str, tuple[float, float]]:
+    """Medians of `etcdctl get` of one key, ours and Go's in turns."""
+    tools = {
+        "ours": Path(sys.executable).with_name("etcdctl"),
+        "Go's": Path(program.argv[0]).with_name("etcdctl"),
+    }
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in tools}
+    for run in range(COMMAND_RUNS + 1):
+        for name, tool in tools.items():
+            figures = start_to_exit([str(tool), f"--endpoints=127.0.0.1:{port}", "get", "k"])
+            if run:  # the first one reads the files from disk
+                taken[name].append(figures)
+    found: dict[str, tuple[float, float]] = {}
+    for name, runs in taken.items():
+        wall, cpu = (statistics.median(figures[of] for figures in runs) for of in (0, 1))
+        found[name] = wall, cpu
+        print(f"etcdctl get, {name}: {wall:.1f} ms, {cpu:.1f} ms CPU", flush=True)
+    return found
+
+
 def version(python: str) -> str:
     words = "from google.protobuf.internal import api_implementation as a; import google.protobuf"
     words += ", sys; print(sys.version.split()[0], google.protobuf.__version__, a.Type())"
@@ -172,7 +205,9 @@ def version(python: str) -> str:
     return f"Python {interpreter}, protobuf {protobuf} ({kind})"
 
 
-def page(rows: list[Row], options: argparse.Namespace) -> None:
+def page(
+    rows: list[Row], shell: dict[str, tuple[float, float]], options: argparse.Namespace
+) -> None:
     found = machine()
     lines = [
         "# The Python clients, measured",
@@ -209,6 +244,18 @@ def page(rows: list[Row], options: argparse.Namespace) -> None:
             f"| {row.median(1):.2f} | {row.other} | {row.median(2):,.0f} | {row.median(3):.2f} "
             f"| {rate} | {cpu} |"
         )
+    if shell:
+        lines += [
+            "",
+            "## A command from start to exit",
+            "",
+            f"`etcdctl get` of one key, medians of {COMMAND_RUNS} runs in turns; goal: ours within "
+            f"{COMMAND_GOAL_MS} ms.",
+            "",
+            "| etcdctl | wall ms | CPU ms |",
+            "|---|---|---|",
+        ]
+        lines += [f"| {name} | {wall:.1f} | {cpu:.1f} |" for name, (wall, cpu) in shell.items()]
     PAGE.write_text("\n".join(lines) + "\n")
     values = {
         f"{what}: {row.load.title}, against {row.other}": (ratio, ratio >= row.goal)
@@ -230,21 +277,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--quick", action="store_true", help="one short round; the page stays")
-    parser.add_argument("--only", help="a load or a library")
+    parser.add_argument("--only", help="a load, a library, or etcdctl")
     parser.add_argument("--no-member", action="store_true", help="the stub only")
     parser.add_argument("--etcd3-python", help="make the foreign environments with this Python")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds = 1, 1.0
     rows: list[Row] = []
+    shell: dict[str, tuple[float, float]] = {}
     with stub() as port:
         rows += play("stub", port, options)
     program = servers.go_newest() or servers.go35()
     if program is not None and not options.no_member:
         with member(program) as port:
             rows += play(program.name, port, options)
+            if not options.only or options.only == "etcdctl":
+                shell = commands(program, port)
     if not options.quick and not options.only:
-        page(rows, options)
+        page(rows, shell, options)
 
 
 if __name__ == "__main__":
