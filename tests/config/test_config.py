@@ -127,7 +127,7 @@ CLIENT = ("--listen-client-urls=http://127.0.0.1:1", "--advertise-client-urls=ht
         ),
         (
             ["--initial-advertise-peer-urls=http://:2380"],
-            '--initial-advertise-peer-urls ["http://:2380"] must be "host:port" '
+            '--initial-advertise-peer-urls "http://:2380" must be "host:port" '
             "(unexpected empty host (http://:2380))",
         ),
         (

@@ -258,6 +258,9 @@ def test_console_log(server: servers.Server) -> None:
     """Without the JSON form the same messages come as tab-separated lines."""
     server.flags = ["--log-format=console"]
     server.start()
+    deadline = time.monotonic() + 30
+    while READY.decode() not in server.log() and time.monotonic() < deadline:
+        time.sleep(0.01)  # the line is written about when the first request is answered
     (line,) = [line for line in server.log().splitlines() if READY.decode() in line]
     assert len(line.split("\t")) >= 4, line
 

@@ -75,8 +75,8 @@ def _addresses(config: Config) -> None:
         try:
             urls.refuse_empty_host(listed)
         except urls.BadUrl as error:
-            shown = " ".join(gotext.quote(url) for url in listed)
-            raise ConfigError(f'--{flag} [{shown}] must be "host:port" ({error})') from None
+            shown = gotext.quote(",".join(listed))
+            raise ConfigError(f'--{flag} {shown} must be "host:port" ({error})') from None
 
 
 def _bootstrap(config: Config) -> None:

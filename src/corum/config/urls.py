@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+_NO_HOST: Final = re.compile(r"[\s<>^`{}|\\]")
+"""What a host's name cannot hold (Go's net/url)."""
 _SCHEMES: Final = ("http", "https", "unix", "unixs")
 
 
@@ -39,9 +42,16 @@ def _split(url: str) -> SplitResult:
     if ":" in first and not first[0].isalpha():
         raise BadUrl(f'parse "{url}": first path segment in URL cannot contain colon')
     try:
-        return urlsplit(url)
+        parts = urlsplit(url)
     except ValueError:
         raise BadUrl(f'parse "{url}": invalid URL') from None
+    host, colon, port = parts.netloc.rpartition("@")[2].rpartition(":")
+    if colon and not port.isdecimal() and port and "]" not in port:
+        raise BadUrl(f'parse "{url}": invalid port ":{port}" after host')
+    bad = _NO_HOST.search(host)
+    if bad is not None:
+        raise BadUrl(f'parse "{url}": invalid character "{bad[0]}" in host name')
+    return parts
 
 
 def host_port(netloc: str) -> tuple[str, str] | None:

@@ -144,6 +144,13 @@ def has_run(settings: Settings) -> bool:
     return data.has_wal()
 
 
+def _in_words(error: Exception) -> str:
+    """What went wrong; of a file its name first, without Python's number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}"
+    return str(error) or repr(error)
+
+
 class Daemon:
     """One process, one member."""
 
@@ -165,7 +172,7 @@ class Daemon:
             if self.config.proxy != "off" and was is not Contents.MEMBER:
                 return self._be_proxy(self._cluster_behind())
         except (tls.TlsError, BootstrapError, OSError) as error:
-            _log.fatal("failed to start etcd", error=str(error))
+            _log.fatal("failed to start etcd", error=_in_words(error))
             return 1
         self._announce(settings)
         try:
@@ -189,7 +196,7 @@ class Daemon:
             self._advise(error)
             _log.fatal(
                 "discovery failed" if isinstance(error, BootstrapError) else "failed to start etcd",
-                error=str(error) or repr(error),
+                error=_in_words(error),
             )
             return 1
         for number in _SIGNALS:

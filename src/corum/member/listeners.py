@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -38,21 +39,30 @@ def listen_all(
     http: bool = True,
     streaming: Sequence[str] = (),
 ) -> list[Listener]:
-    """Listen on all of them or on none, with `tls` where the URL says so; raises TransportError."""
+    """Listen on all of them or on none, with `tls` where the URL says so; raises OSError."""
     listeners: list[Listener] = []
-    try:
-        listeners.extend(
-            transport.listen(
+    for url in urls:
+        try:
+            listener = transport.listen(
                 bind_url(url),
                 tls=tls if is_secure(url) else None,
                 grpc=grpc,
                 http=http,
                 streaming=streaming,
             )
-            for url in urls
-        )
-    except OSError:
-        for listener in listeners:
-            listener.close()
-        raise
+        except OSError as error:
+            for opened in listeners:
+                opened.close()
+            raise OSError(_why_not(url, error)) from error
+        listeners.append(listener)
     return listeners
+
+
+def _why_not(url: str, error: OSError) -> str:
+    """Which address could not be had, and why, in Go's words."""
+    where = urlsplit(url)
+    if isinstance(error, socket.gaierror):
+        return f"listen tcp: lookup {where.hostname}: no such host"
+    why = os.strerror(error.errno).lower() if error.errno else str(error)
+    kind = "unix" if where.scheme.startswith("unix") else "tcp"
+    return f"listen {kind} {where.netloc or where.path}: bind: {why}"

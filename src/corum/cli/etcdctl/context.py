@@ -138,9 +138,9 @@ class Context:
         name, colon, rest = user.partition(":")
         if colon:
             return name, rest
-        from getpass import getpass
+        from corum.cli.secret import secret
 
-        return name, getpass("Password: ")
+        return name, secret("Password: ")
 
     def _jwt(self) -> str | None:
         return self.values.string("auth-jwt-token") or None

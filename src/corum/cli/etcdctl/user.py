@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from corum.cli.command import bad_arguments
 from corum.cli.etcdctl.context import Context
 from corum.cli.etcdctl.role import show_role
+from corum.cli.secret import secret
 from corum.client import methods
 from corum.pb import authpb, rpc
 
@@ -54,27 +55,13 @@ def _name_and_password(context: Context, word: str) -> tuple[str, str]:
 def _ask_password(name: str, *, interactive: bool) -> str:
     if not interactive:
         return sys.stdin.readline().rstrip("\r\n")
-    first = _secret(f"Password of {name}: ")
+    first = secret(f"Password of {name}: ")
     if not first:
         raise bad_arguments("empty password")
-    again = _secret(f"Type password of {name} again for confirmation: ")
+    again = secret(f"Type password of {name} again for confirmation: ")
     if first != again:
         raise bad_arguments("given passwords are different")
     return first
-
-
-def _secret(prompt: str) -> str:
-    """A line without echo from a terminal, with prompt on stdout; a plain line from a pipe."""
-    if sys.stdin.isatty():
-        from getpass import getpass
-
-        return getpass(prompt)
-    sys.stdout.write(prompt)
-    sys.stdout.flush()
-    line = sys.stdin.readline().rstrip("\r\n")
-    sys.stdout.write("\n")
-    sys.stdout.flush()
-    return line
 
 
 def delete(invocation: Invocation) -> None:

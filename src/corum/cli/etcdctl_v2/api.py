@@ -94,9 +94,8 @@ class Unavailable(Exception):
         first = "; ".join(f"error #{n}: {text}" for n, text in enumerate(texts))
         super().__init__(f"client: etcd cluster is unavailable or misconfigured; {first}")
 
-    def failure(self) -> Failure:
+    def failure(self, code: int = EXIT_SERVER) -> Failure:
         details = "".join(f"error #{n}: {text}\n" for n, text in enumerate(self.texts))
-        code = EXIT_SERVER if self.served else EXIT_BAD_CONNECTION
         return Failure(code, f"Error:  {self}\n\n{details}")
 
 
@@ -135,7 +134,9 @@ class Api:
 
         form: body of key writes; document: JSON body; wait: a long poll, without time limits.
         """
-        target = quote(path, safe="/:@!$&'()*+,;=~") + (f"?{urlencode(query)}" if query else "")
+        target = quote(path, safe="/:@!$&'()*+,;=~") + (
+            f"?{urlencode(sorted(query.items()))}" if query else ""
+        )
         body, headers = _body(form, document)
         problems: list[str] = []
         served = False
@@ -172,6 +173,8 @@ class Api:
         url = endpoint + target
         for _ in range(REDIRECTS_MAX):
             parts = urlsplit(url)
+            if parts.scheme not in ("http", "https"):
+                raise HTTPException(f'unsupported protocol scheme "{parts.scheme}"')
             connection = self._connection(parts.scheme, parts.netloc, wait=wait)
             try:
                 where = parts.path + (f"?{parts.query}" if parts.query else "")
@@ -208,7 +211,8 @@ class Api:
         except ApiError:
             return
         except Unavailable as problem:
-            raise problem.failure() from None
+            code = EXIT_SERVER if problem.served else EXIT_BAD_CONNECTION
+            raise problem.failure(code) from None
         urls = [url for member in members for url in member.get("clientURLs") or []]
         if urls:
             self.endpoints = urls
@@ -218,7 +222,7 @@ class Api:
 
     def _show(self, verb: str, url: str, form: Mapping[str, str] | None) -> None:
         if self._debug:
-            data = f' -d "{urlencode(form)}"' if form else ""
+            data = "" if form is None else f' -d "{urlencode(form)}"'
             _say(f"cURL Command: curl -X {verb} {url}{data}")
 
 
@@ -262,9 +266,9 @@ def _authorization(user: str) -> dict[str, str]:
         return {}
     name, colon, password = user.partition(":")
     if not colon:
-        from getpass import getpass
+        from corum.cli.secret import secret
 
-        password = getpass("Password: ")
+        password = secret("Password: ")
     return {"Authorization": "Basic " + b64encode(f"{name}:{password}".encode()).decode()}
 
 
@@ -272,9 +276,13 @@ def _endpoints(values: Values) -> list[str]:
     """From the flags, DNS, the environment, or the two old default ports."""
     domain = values.string("discovery-srv") or os.environ.get("ETCDCTL_DISCOVERY_SRV", "")
     if domain:
+        from corum.cli.command import ExitError
         from corum.cli.etcdctl.discovery import discover
 
-        return list(discover(domain, "", accept_insecure=values.boolean("insecure-discovery")))
+        try:
+            return list(discover(domain, "", accept_insecure=values.boolean("insecure-discovery")))
+        except ExitError as problem:
+            raise Failure(EXIT_BAD_ARGUMENTS, str(problem)) from None
     given = next(
         (values.string(n) for n in ("endpoints", "endpoint", "peers") if n in values.changed), ""
     )

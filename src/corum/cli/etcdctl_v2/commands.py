@@ -59,7 +59,7 @@ GLOBAL_FLAGS = (
 
 TTL = integer("ttl", 0, "key time-to-live in seconds")
 SORT = boolean("sort", "returns result in sorted order")
-QUORUM = boolean("quorum", "require quorum for get request", short="q", default=True)
+QUORUM = boolean("quorum", "require quorum for get request", short="q")
 RECURSIVE = boolean("recursive", "watch all keys below it too", short="r")
 AFTER = integer("after-index", 0, "watch after the given index")
 PATH_FLAGS = (
@@ -113,7 +113,7 @@ COMMANDS = (
         "ls", "[key]", "retrieve a directory", "keys:ls", SORT,
         boolean("recursive", "returns all key names below the directory", short="r"),
         boolean("p", "append slash (/) to directories"),
-        boolean("quorum", "require quorum for get request", short="q"),
+        QUORUM,
     ),
     _command(
         "set", "<key> <value>", "set the value of a key", "keys:set_value", TTL,
@@ -210,8 +210,9 @@ def run(words: Sequence[str]) -> int:
         sys.stderr.write(failure.text + "\n" if failure.text else "")
         return failure.code
     except Unavailable as problem:
-        sys.stderr.write(problem.failure().text + "\n")
-        return problem.failure().code
+        failure = problem.failure()
+        sys.stderr.write(failure.text + "\n")
+        return failure.code
 
 
 def _dispatch(words: list[str]) -> int:

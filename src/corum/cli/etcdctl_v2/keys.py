@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from corum.cli.etcdctl_v2.commands import Run
 
 GONE = ("delete", "compareAndDelete", "expire")
+OUTPUTS = ("simple", "extended", "json")
 IN_QUERY = ("prevExist", "prevIndex", "prevValue", "dir")  # the rest is the form in the body
 
 
@@ -166,6 +167,9 @@ def show(run: Run, answer: Answer) -> None:
 
 def show_event(output: str, body: dict[str, Any], index: int) -> None:
     """One answer or event in an output format."""
+    if output not in OUTPUTS:
+        sys.stderr.write(f"Unsupported output format: {output}\n")
+        return
     node: dict[str, Any] = body["node"]
     previous: dict[str, Any] | None = body.get("prevNode")
     if output == "json":

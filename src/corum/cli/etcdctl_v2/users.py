@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from corum.cli.etcdctl_v2.api import EXIT_BAD_ARGUMENTS, Answer, ApiError, Failure
+from corum.cli.secret import secret
 
 if TYPE_CHECKING:
     from corum.cli.etcdctl_v2.commands import Run
@@ -46,19 +46,9 @@ def list_users(run: Run) -> None:
 def add(run: Run) -> None:
     """Create a user; one that exists gets the password."""
     name, _, password = _name(run, "username").partition(":")
-    password = password or _new_password()
+    password = password or secret("New password: ")
     _ask(run, "PUT", f"users/{name}", {"user": name, "password": password})
     print(f"User {name} created")
-
-
-def _new_password() -> str:
-    if sys.stdin.isatty():
-        from getpass import getpass
-
-        return getpass("New password: ")
-    sys.stdout.write("New password: ")
-    sys.stdout.flush()
-    return sys.stdin.readline().rstrip("\r\n")
 
 
 def remove(run: Run) -> None:
@@ -70,7 +60,7 @@ def remove(run: Run) -> None:
 def passwd(run: Run) -> None:
     name = _name(run, "username")
     _ask(run, "GET", f"users/{name}")
-    _ask(run, "PUT", f"users/{name}", {"user": name, "password": _new_password()})
+    _ask(run, "PUT", f"users/{name}", {"user": name, "password": secret("New password: ")})
     print("Password updated")
 
 
