@@ -141,6 +141,27 @@ def test_a_member_that_dies_while_it_gets_a_snapshot_gets_it_again(effect: str, 
     assert scene.get(b"k", at=behind) == b"29"
 
 
+def test_a_restarted_leader_that_has_nothing_but_a_snapshot_gives_it_away() -> None:
+    """It can commit nothing before the other one has it, so it must count as applied."""
+    scene = ClusterScene(snapshot_count=5, snapshot_catchup_entries=1)
+    behind, third = scene.followers
+    leader = scene.leader
+    scene.cut_off(behind)
+    for number in range(60):
+        scene.put(b"k", b"%d" % number)
+        scene.wait(0.05)
+        if number > 20 and leader.node.raft_storage.snapshot().index == leader.node.committed:
+            break
+    third.stay_away(200 * NS_PER_S)
+    third.crash(power=False)
+    leader.crash(power=True)
+    scene.until(lambda: leader.is_up, "it does not come back")
+    assert leader.node.applied_index == leader.node.committed, "the scene is another one"
+    scene.heal()
+    scene.until(lambda: behind.node.store.revision >= number, "no snapshot arrives", 60)
+    assert scene.get(b"k") == b"%d" % number
+
+
 def test_a_restarted_member_has_applied_all_that_its_backend_holds() -> None:
     """Its log may not say yet that this was committed."""
     scene = ClusterScene(batch_interval_ns=NS_PER_MS)

@@ -231,8 +231,8 @@ class Node:
             config.batch_operations_max,
             self._commit_failed,
         )
-        self.applied_index = 0
-        self.applied_term = 0
+        snapshot = storage.snapshot()
+        self.applied_index, self.applied_term = snapshot.index, snapshot.term
         self.consistent_index = schema.from_u64(backend.get(schema.META, schema.CONSISTENT_INDEX))
         """What the backend held when this member started; entries up to here are not applied to it
         again."""
@@ -241,7 +241,7 @@ class Node:
         self.leader_changes_total = 0
         self.leader_since_ns = 0
         self.compacted_rows_total = 0
-        self.replaying = True
+        self.replaying = snapshot.index < self.committed
         """True until everything that was committed before this start is applied."""
         ports.log.full = self.log_full
         self.slowness = Slowness(config.tick_ns, config.election_ms * NS_PER_MS, ports.transition)
@@ -254,7 +254,7 @@ class Node:
         self.corruption = Corruption(self)
         self.versions = Versions(self)
         self.v2 = V2(self)
-        self.v2.recover(storage.snapshot().data)
+        self.v2.recover(snapshot.data)
         self.started_unix_ns = self.leader_since_unix_ns = ports.unix_time_ns()
         self.auto_compaction = config.auto_compaction() if config.auto_compaction else None
         self.defragmentation = Defragmentation(self)

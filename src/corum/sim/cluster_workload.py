@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, Final
 
-from corum.pb import rpc
+from corum.pb import authpb, rpc
 from corum.sim.calls import Calls
 from corum.sim.chaos import Chaos
 from corum.sim.cluster import Balancer, Cluster, url_of
@@ -16,6 +16,7 @@ from corum.sim.world import World
 from corum.values import NS_PER_MS, NS_PER_S
 
 MEMBERS_MAX: Final = 5
+NO_PASSWORD: Final = authpb.UserAddOptions(no_password=True)
 
 
 class ClusterWorkload(Workload):
@@ -29,8 +30,9 @@ class ClusterWorkload(Workload):
         self.chaos = chaos
         self._restless = world.dice.choice((0.0, 0.1, 1.0))
         self._impatience = world.dice.choice((0.0, 0.3, 1.0))
-        self._changes = world.dice.choice((0, 0, 2, 6))
+        self._changes = world.dice.choice((0, 0, 4, 10))
         self._moves = world.dice.choice((0, 1, 4))
+        self._guarded = world.dice.choice((0, 0, 20))
         super().__init__(world, cluster.machines[0], operations=operations, clients=clients)
         self._think_ns = world.dice.choice((5, 40, 120)) * NS_PER_MS
         self._compact_ns = 5 * self._think_ns
@@ -50,11 +52,12 @@ class ClusterWorkload(Workload):
         return self.world.delay(self.world.dice.choice((5, 1_000)) * NS_PER_MS)
 
     def processes(self) -> list[Process]:
-        """Those of one member, and three more."""
+        """Those of one member, and four more."""
         found = super().processes()
         found.append(self._tenant(self.client("tenant2")))
         found.append(self._mover(self.client("mover")))
         found.append(self._architect(self.client("architect")))
+        found.append(self._guard(self.client("guard")))
         return found
 
     def _operator(self, client: Client) -> Process:
@@ -91,14 +94,38 @@ class ClusterWorkload(Workload):
             yield at_leader.ask("Maintenance/MoveLeader", request, 3 * NS_PER_S)
         self.running -= 1
 
+    def _guard(self, client: Client) -> Process:
+        """Users and roles come and go; nobody is asked for them."""
+        dice = self.world.dice
+        for _ in range(self._guarded):
+            yield client.sleep(self.world.delay(2 * self._think_ns))
+            if self.is_over():
+                return
+            user, role = dice.choice(("u1", "u2", "u3")), dice.choice(("r1", "r2"))
+            permission = authpb.Permission(permType=dice.choice((0, 1, 2)), key=self.key())
+            name, request = dice.choice(
+                (
+                    ("Auth/UserAdd", rpc.AuthUserAddRequest(name=user, options=NO_PASSWORD)),
+                    ("Auth/UserDelete", rpc.AuthUserDeleteRequest(name=user)),
+                    ("Auth/UserGrantRole", rpc.AuthUserGrantRoleRequest(user=user, role=role)),
+                    ("Auth/RoleAdd", rpc.AuthRoleAddRequest(name=role)),
+                    ("Auth/RoleDelete", rpc.AuthRoleDeleteRequest(role=role)),
+                    (
+                        "Auth/RoleGrantPermission",
+                        rpc.AuthRoleGrantPermissionRequest(name=role, perm=permission),
+                    ),
+                )
+            )
+            yield client.ask(name, request, self.patience_ns())
+
     # ---- membership
 
     def _architect(self, client: Client) -> Process:
         """Members come and go."""
         self.running += 1
-        kinds = (self._add, self._add, self._remove, self._promote, self._rename)
+        kinds = (self._add, self._add, self._remove, self._promote, self._promote, self._rename)
         for _ in range(self._changes):
-            yield client.sleep(self.world.delay(500 * NS_PER_MS))
+            yield client.sleep(self.world.delay(200 * NS_PER_MS))
             if self.is_over():
                 break
             yield from self.world.dice.choice(kinds)(client)
@@ -113,7 +140,7 @@ class ClusterWorkload(Workload):
         added: Operation = yield client.ask("Cluster/MemberAdd", request, 10 * NS_PER_S)
         if added.succeeded:
             self._join(name, added.response.header.cluster_id, added.response.members)
-            yield client.sleep(self.world.delay(2 * NS_PER_S))
+            yield client.sleep(self.world.delay(300 * NS_PER_MS))
         elif added.is_unknown:
             yield from self.adopt(client)
 
@@ -138,7 +165,7 @@ class ClusterWorkload(Workload):
     def _remove(self, client: Client) -> Process:
         """Any member goes, the leader too; three stay."""
         members = self.cluster.members
-        if len(members) <= 3 and not (len(members) > 1 and self.world.chance(0.2)):
+        if len(members) <= 3 and not (len(members) > 1 and self.world.chance(0.4)):
             return
         machine = self._any_known()
         if machine is None:

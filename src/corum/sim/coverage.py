@@ -33,6 +33,7 @@ MARKS: Final = (
     (": removed", "members removed"),
     ("Cluster/MemberPromote", "promotions asked"),
     ("Cluster/MemberUpdate", "peer URLs changed"),
+    ("guard: Auth/", "users and roles"),
     ("compacted Raft logs", "logs compacted"),
     ("receiving database snapshot", "snapshots sent"),
     ("database: installed", "snapshots installed"),
