@@ -90,7 +90,10 @@ class AsyncElection:
 
 
 class AsyncObserver:
-    """Who leads, for those who do not want to."""
+    """Who leads, for those who do not want to.
+
+    Guarantees: who is told led when the cluster was asked; they may have gone since.
+    """
 
     def __init__(self, client: AsyncClient, name: Bytes) -> None:
         self.client = client

@@ -69,6 +69,8 @@ class _Takable:
 class AsyncQueue(_Takable):
     """First in, first out, by the order in which the cluster took the items.
 
+    Guarantees: an item is given to one consumer, at most once, and outlives its producer. What a
+    consumer had taken when it died is gone.
     Keys are `<name>/<nanoseconds>`; the order is that of their revisions, so clocks do not matter.
     (Go's Queue takes all keys that begin with its name, those of `<name>2/` too.)
     """
@@ -122,6 +124,8 @@ class AsyncQueue(_Takable):
 class AsyncPriorityQueue(_Takable):
     """The smallest priority first, of equals the oldest.
 
+    Guarantees: an item is given to one consumer, at most once, and outlives its producer. What a
+    consumer had taken when it died is gone.
     Keys are `<name>/<priority, 5 digits>/<number, 16 digits>`; the numbers are given under a key
     `__<name>/<priority>` that stays, so that they do not begin anew while somebody is putting.
     """

@@ -34,8 +34,9 @@ T = TypeVar("T")
 class Registration:
     """This process as an instance of a service, for as long as its session lives.
 
-    Health is the lease: a process that dies, hangs or is cut off is no instance any more after the
-    session's TTL. Whether it does its work well is for itself to judge: then it should `withdraw`.
+    Guarantees: its key lives as long as the session, and no longer. So health is the lease: a
+    process that dies, hangs or is cut off is no instance any more after the session's TTL. Whether
+    it does its work well is for itself to judge: if not, it should `withdraw`.
     metadata: anything JSON can hold; `load` in it is what `LeastLoaded` goes by.
     """
 

@@ -91,7 +91,10 @@ class Election:
 
 
 class Observer:
-    """Who leads, for those who do not want to."""
+    """Who leads, for those who do not want to.
+
+    Guarantees: who is told led when the cluster was asked; they may have gone since.
+    """
 
     def __init__(self, client: Client, name: Bytes) -> None:
         self.client = client

@@ -31,8 +31,9 @@ class Sighting:
 class Heartbeat(Presence):
     """Being alive in `group` under `name`, for as long as the session lives.
 
-    The heart beats with the renewals of the session's lease: for a machine to be missed within n
-    seconds of its death its session needs a TTL of n.
+    Guarantees: who renews is not missed; who dies, hangs or is cut off is, after the session's TTL
+    (or later, when the cluster's leader changes meanwhile). The heart beats with the renewals of
+    the session's lease: for a machine to be missed within n seconds its session needs a TTL of n.
     """
 
     def __init__(self, session: Session, group: Bytes, name: str, info: Bytes = b"") -> None:

@@ -108,6 +108,8 @@ class Lock:
 class Mutex(Lock):
     """One holder at a time; first come, first served.
 
+    Guarantees: while it is held and the session lives nobody else holds it. Does not guarantee
+    that a holder whose session has ended notices at once: use `condition()` or the fencing token.
     Keys are `<name>/<lease id in hex>`, as of Go's `concurrency.Mutex`, `etcdctl lock` and the
     Lock service, which it excludes and which exclude it. Names below `<name>/` belong to it.
     Not reentrant: a second `acquire` waits, in the same thread too.
@@ -121,6 +123,8 @@ class Mutex(Lock):
 class Semaphore(Lock):
     """At most `limit` holders at a time; first come, first served.
 
+    Guarantees: of places whose session lives never more than `limit` are held. What `Mutex`
+    does not guarantee is not guaranteed here either.
     All must give the same `limit`: each judges for itself whether it is among the first. There is
     no such recipe in Go; keys are `<name>/<lease id in hex>` with a number for further places.
     Every release is seen by every waiter.
@@ -134,6 +138,8 @@ class Semaphore(Lock):
 class ReadWriteLock:
     """Many readers or one writer; a waiting writer keeps later readers out, so nobody starves.
 
+    Guarantees: while a writer holds and its session lives nobody else does, while a reader does no
+    writer. What `Mutex` does not guarantee is not guaranteed here either.
     `reader` and `writer` are locks of their own kind. Keys are `<name>/read/...` and
     `<name>/write/...`, as of Go's recipes.RWMutex, with which it is compatible.
     A reader that wants to write must release first, else it waits for itself.
