@@ -257,6 +257,11 @@ def page(
         ]
         lines += [f"| {name} | {wall:.1f} | {cpu:.1f} |" for name, (wall, cpu) in shell.items()]
     PAGE.write_text("\n".join(lines) + "\n")
+    draw(rows)
+
+
+def draw(rows: list[Row]) -> None:
+    """The ratios on the stub, as a picture."""
     values = {
         f"{what}: {row.load.title}, against {row.other}": (ratio, ratio >= row.goal)
         for row in rows
