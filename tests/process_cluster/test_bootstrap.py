@@ -121,6 +121,8 @@ def test_a_proxy_stays_one(cluster: Cluster, our_program: Program) -> None:
     proxy = alone(cluster, our_program, "p", "--proxy=on", f"--initial-cluster=a={one.peer_url}")
     kept = proxy.data_dir / "proxy" / "cluster"
     until(lambda: kept.exists() and forwards(proxy))
+    assert proxy.http("GET", "/v2/config/local/proxy")[1].endswith(b"]}\n")
+    assert proxy.http("PUT", "/v2/config/local/proxy")[0] == 405
     proxy.stop()
     proxy.flags = ["--initial-cluster=", "--discovery=http://127.0.0.1:1/gone"]
     proxy.spawn()

@@ -26,6 +26,7 @@ HOP_BY_HOP: Final = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers")
 ) | {"transfer-encoding", "upgrade", "host", "content-length"}
 JSON: Final = ("Content-Type", "application/json")
+TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 Headers = list[tuple[str, str]]
 Say = Callable[..., None]
 Listen = Callable[[wire.Transport], object]
@@ -133,11 +134,10 @@ class ProxyRuntime:
 
     def _request(self, event: tuple[Any, ...]) -> None:
         _, call, _, verb, target, headers, body, peer = event
-        if target == "/v2/config/local/proxy":
-            text = json.dumps({"endpoints": self._endpoints}, separators=(",", ":"))
-            self._transport.http_reply(call, 200, [JSON], text.encode())
-        elif self._config.proxy == "readonly" and verb != "GET":
+        if self._config.proxy == "readonly" and verb != "GET":
             self._transport.http_reply(call, 501, [], b"")
+        elif target == "/v2/config/local/proxy":
+            self._own(call, verb)
         else:
             passed = [(name, text) for name, text in headers if name not in HOP_BY_HOP]
             address = peer.address.rpartition(":")[0]
@@ -145,11 +145,21 @@ class ProxyRuntime:
             passed = [one for one in passed if one[0] != "x-forwarded-for"]
             passed.append(("X-Forwarded-For", f"{before}, {address}" if before else address))
             request = Forwarded(call, verb, target, passed, body)
-            now_ns = time.monotonic_ns()
-            request.left = [
-                url for url in self._endpoints if self._failed_until.get(url, 0) <= now_ns
-            ]
+            request.left = self._available()
             self._forward(request)
+
+    def _own(self, call: int, verb: str) -> None:
+        """Which members it could ask now."""
+        if verb == "GET":
+            text = json.dumps({"endpoints": self._available()}, separators=(",", ":"))
+            self._transport.http_reply(call, 200, [TEXT], f"{text}\n".encode())
+        else:
+            self._transport.http_reply(call, 405, [TEXT, ("Allow", "GET")], b"Method Not Allowed\n")
+
+    def _available(self) -> list[str]:
+        """Endpoints that have not failed lately."""
+        now_ns = time.monotonic_ns()
+        return [url for url in self._endpoints if self._failed_until.get(url, 0) <= now_ns]
 
     def _forward(self, request: Forwarded) -> None:
         """To the next endpoint; an error when there is none left."""
@@ -178,8 +188,8 @@ class ProxyRuntime:
         request = self._requests.get(event[1])
         if request is not None:
             request.started = True
-            headers = [
-                (name, text)
+            headers = [  # spelled as Go does it: there are clients that compare the letters
+                (name.title(), text)
                 for name, text in event[3]
                 if name not in HOP_BY_HOP or name == "content-length"
             ]
