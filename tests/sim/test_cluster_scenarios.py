@@ -84,6 +84,22 @@ def test_a_lease_is_called_gone_only_when_its_revocation_is_applied() -> None:
     assert LeaseId(7) not in leader.node.lessor
 
 
+def test_a_follower_knows_a_lease_that_is_due_from_one_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The time left is negative in both cases; seed 1302 told of a lease that came back."""
+    scene = ClusterScene()
+    monkeypatch.setattr("corum.server.leases.REVOKES_PER_CHECK", 0)
+    scene.grant(7, 2)
+    scene.wait(5)
+    for machine in scene.cluster.machines:
+        asked = scene.ask(machine, "Lease/LeaseTimeToLive", rpc.LeaseTimeToLiveRequest(ID=7))
+        assert asked.response.TTL < 0
+        assert asked.response.grantedTTL == 2
+        unknown = scene.ask(machine, "Lease/LeaseTimeToLive", rpc.LeaseTimeToLiveRequest(ID=8))
+        assert (unknown.response.TTL, unknown.response.grantedTTL) == (-1, 0)
+
+
 def test_a_lease_outlives_the_leader_that_granted_it() -> None:
     scene = ClusterScene()
     scene.grant(7, 10)

@@ -125,7 +125,7 @@ class Endpoints:
             if isinstance(result, BaseException):
                 self._peers.reply(call, 500, f"{result}\n")
                 return
-            if result.TTL < 0:
+            if not result.grantedTTL:  # of a lease that is only due the time left is negative, too
                 self._peers.reply(call, 404, "lease not found\n")
                 return
             self._protobuf(call, leasepb.LeaseInternalResponse(LeaseTimeToLiveResponse=result))

@@ -148,11 +148,15 @@ class SimCut(Cut):
 
 
 class SimWriter:
-    """The log thread: one write after the other, each as long as the dice say."""
+    """The log thread: one write after the other, each as long as the dice say.
+
+    After one that failed it refuses all others, so that nothing is ever written behind a gap.
+    """
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._free_ns = 0
+        self._error: str | None = None
 
     def submit(self, token: int, fd: int, data: bytes, sync: bool, /) -> None:
         """Write, sync, report."""
@@ -168,7 +172,9 @@ class SimWriter:
         machine = self._machine
         machine.effect("log: before a write")
         if machine.disk.log_is_full:
-            machine.deliver((LOG_SYNCED, token, f"{NO_SPACE} (os error 28)", 0))
+            self._error = self._error or f"{NO_SPACE} (os error 28)"
+        if self._error is not None:
+            machine.deliver((LOG_SYNCED, token, self._error, 0))
             return
         machine.disk.segment(fd).append(data)
         machine.effect("log: written")
@@ -177,7 +183,8 @@ class SimWriter:
     def _sync(self, token: int, fd: int, sync: bool) -> None:
         machine = self._machine
         if sync and machine.sync_fails():
-            machine.deliver((LOG_SYNCED, token, "Input/output error (os error 5)", 0))
+            self._error = "Input/output error (os error 5)"
+            machine.deliver((LOG_SYNCED, token, self._error, 0))
             return
         if sync:
             machine.disk.segment(fd).sync()
@@ -189,7 +196,9 @@ class SimWriter:
         machine, segment = self._machine, self._machine.disk.segment(fd)
         assert self._free_ns <= machine.world.now_ns, "the short path overtook the log thread"
         machine.effect("log: before the short path")
+        assert self._error is None, "the short path behind a write that failed"
         if machine.disk.log_is_full:
+            self._error = f"{NO_SPACE} (os error 28)"
             raise OSError(errno.ENOSPC, NO_SPACE)
         segment.append(data)
         machine.effect("log: written by the short path")
@@ -203,7 +212,8 @@ class SimWriter:
         return took_ns
 
     def clear_error(self) -> None:
-        """Nothing stands in the way of the next write but the disk itself."""
+        """Take writes again."""
+        self._error = None
 
     def close(self) -> None:
         """Nothing to join."""
