@@ -168,13 +168,34 @@ func (o *observer) watch(ctx context.Context, c *clientv3.Client, s *settings, f
 	o.err = fmt.Errorf("watch ended after revision %d", o.revision)
 }
 
+// persist repeats a call of the load's own beginning or end until it is answered: the client does not
+// repeat writes by itself, and a member that is just being stopped may refuse one.
+func persist(ctx context.Context, call func() error) error {
+	for {
+		err := call()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 // keepLease holds a key by a lease; the lease must not end while it is kept.
 func keepLease(ctx context.Context, c *clientv3.Client, key string) (clientv3.LeaseID, error) {
-	granted, err := c.Grant(ctx, rollingLeaseTTL)
-	if err != nil {
+	var granted *clientv3.LeaseGrantResponse
+	if err := persist(ctx, func() (err error) {
+		granted, err = c.Grant(ctx, rollingLeaseTTL)
+		return err
+	}); err != nil {
 		return 0, err
 	}
-	if _, err := c.Put(ctx, key, "kept", clientv3.WithLease(granted.ID)); err != nil {
+	if err := persist(ctx, func() error {
+		_, err := c.Put(ctx, key, "kept", clientv3.WithLease(granted.ID))
+		return err
+	}); err != nil {
 		return 0, err
 	}
 	answers, err := c.KeepAlive(ctx, granted.ID)
@@ -268,8 +289,10 @@ func finish(ctx context.Context, s *settings, c *clientv3.Client, ledgers []ledg
 	if count < raised || count > raised+perhaps {
 		return wrong("counted %d, acknowledged %d, unknown %d", count, raised, perhaps)
 	}
-	_, err = c.Put(ctx, s.prefix+"/end", "end")
-	return err
+	return persist(ctx, func() error {
+		_, err := c.Put(ctx, s.prefix+"/end", "end")
+		return err
+	})
 }
 
 func rollingReport(ledgers []ledger, watched *observer, took time.Duration) report {
