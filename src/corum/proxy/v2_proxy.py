@@ -108,6 +108,14 @@ class ProxyRuntime:
             found = self._channels[url] = self._transport.connect(url, settings)
         return found
 
+    def _usable(self, url: str) -> bool:
+        """Is it an address? Members may name anything, such as port 99999."""
+        try:
+            self._channel(url)
+        except ValueError:
+            return False
+        return True
+
     def _refresh(self, now_ns: int) -> None:
         """Ask every peer URL; the first that answers counts."""
         known = self._config.proxy_refresh_interval * NS_PER_MS
@@ -123,6 +131,7 @@ class ProxyRuntime:
             peers = sorted(url for one in members for url in one.get("peerURLs") or ())
         except (ValueError, AttributeError, TypeError):
             return
+        clients, peers = ([url for url in urls if self._usable(url)] for urls in (clients, peers))
         if clients and clients != self._endpoints:
             self._endpoints = clients
             self._say("info", "endpoints found", endpoints=clients)
