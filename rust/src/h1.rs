@@ -2,6 +2,7 @@
 //!
 //! A following request (pipelined) is not looked at before the answer is complete.
 
+use std::io::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,15 +12,67 @@ use crate::chunked::{self, Piece};
 use crate::conn::{Ctx, ListenerRules, Next};
 use crate::core::{Core, count};
 use crate::grpc::code::CANCELLED;
-use crate::hpack::latin1_bytes;
 use crate::http;
-use crate::inbox::{Event, Headers, HttpHead};
+use crate::inbox::{Event, Headers, HttpHead, SharedHeaders};
 use crate::outbound::Command;
 use crate::peer::PeerInfo;
 
 const HEADERS_MAX: usize = 256;
 /// Bytes of a streamed body that Python has not consumed yet.
 pub const STREAMED_BYTES_MAX: usize = 1 << 20;
+
+/// Longer header lines are not kept.
+const FIELDS_BYTES_MAX: usize = 1 << 10;
+
+/// What the header lines of a request say; those of a connection's next request are mostly equal.
+struct Fields {
+    lines: Vec<u8>,
+    is_http11: bool,
+    headers: Arc<SharedHeaders>,
+    keep_alive: bool,
+    length: Option<u64>, // None: chunked
+    continues: bool,
+}
+
+impl Fields {
+    /// Err: the status to refuse the request with.
+    fn of(request: &httparse::Request<'_, '_>, lines: &[u8]) -> Result<Self, u16> {
+        let is_http11 = request.version == Some(1);
+        let name = |name: &str| name.to_ascii_lowercase();
+        let headers = request.headers.iter();
+        let headers: Headers = headers.map(|h| (name(h.name), http::latin1(h.value))).collect();
+        let length = length_of(&headers, is_http11)?;
+        let hosts = headers.iter().filter(|header| header.0 == "host").count();
+        if hosts > 1 || (hosts == 0 && is_http11) {
+            return Err(400);
+        }
+        let has = |name, word| list_of(&headers, name).iter().any(|found| found == word);
+        let keep_alive = match is_http11 {
+            true => !has("connection", "close"),
+            false => has("connection", "keep-alive"),
+        };
+        let continues = has("expect", "100-continue");
+        let (lines, headers) = (lines.to_owned(), SharedHeaders::new(headers));
+        Ok(Fields { lines, is_http11, headers, keep_alive, length, continues })
+    }
+}
+
+/// How the body is framed (RFC 9112 §6), None: chunked. Err: the status to refuse it with.
+fn length_of(headers: &Headers, is_http11: bool) -> Result<Option<u64>, u16> {
+    let codings = list_of(headers, "transfer-encoding");
+    let mut lengths = headers.iter().filter(|header| header.0 == "content-length");
+    let length = lengths.next();
+    if !codings.is_empty() {
+        // Both, or anything but plain chunked, is how requests are smuggled.
+        let fine = is_http11 && length.is_none() && codings == ["chunked"];
+        return if fine { Ok(None) } else { Err(400) };
+    }
+    match length {
+        None => Ok(Some(0)),
+        Some(first) if lengths.any(|other| other.1 != first.1) => Err(400),
+        Some((_, value)) => http::content_length(value.as_bytes()).map(Some).ok_or(400),
+    }
+}
 
 enum Reading {
     Head,
@@ -41,6 +94,7 @@ pub struct Server {
     peer: Arc<PeerInfo>,
     reading: Reading,
     answer: Answer,
+    fields: Option<Fields>,      // of the last request
     call: u64,                   // 0: no request is being served
     head: Option<Box<HttpHead>>, // until the event is out
     body: Vec<u8>,
@@ -61,6 +115,7 @@ impl Server {
             peer,
             reading: Reading::Head,
             answer: Answer::None,
+            fields: None,
             call: 0,
             head: None,
             body: Vec::new(),
@@ -129,8 +184,10 @@ impl Server {
         match parsed {
             Ok(httparse::Status::Complete(used)) if used <= ctx.core.rules.header_max => {
                 self.head_begun = false;
-                *rest = &rest[used..];
-                Some(self.on_head(ctx, &request))
+                let (head, after) = rest.split_at(used);
+                *rest = after;
+                let line = head.iter().position(|&byte| byte == b'\n').unwrap_or_default();
+                Some(self.on_head(ctx, &request, &head[line..]))
             }
             Ok(httparse::Status::Partial) if rest.len() <= ctx.core.rules.header_max => None,
             Ok(_) | Err(httparse::Error::TooManyHeaders) => Some(self.refuse(ctx, 431)),
@@ -138,29 +195,33 @@ impl Server {
         }
     }
 
-    fn on_head(&mut self, ctx: &mut Ctx<'_>, request: &httparse::Request<'_, '_>) -> Next {
-        self.is_http11 = request.version == Some(1);
-        let headers: Headers = request
-            .headers
-            .iter()
-            .map(|header| (header.name.to_ascii_lowercase(), http::latin1(header.value)))
-            .collect();
+    /// `lines`: the header lines as they came.
+    fn on_head(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        request: &httparse::Request<'_, '_>,
+        lines: &[u8],
+    ) -> Next {
+        let is_http11 = request.version == Some(1);
         let verb = request.method.unwrap_or_default().to_owned();
         let target = request.path.unwrap_or_default().to_owned();
-        let connection = list_of(&headers, "connection");
-        self.keep_alive = if self.is_http11 {
-            !connection.iter().any(|word| word == "close")
-        } else {
-            connection.iter().any(|word| word == "keep-alive")
+        (self.is_http11, self.is_head) = (is_http11, verb == "HEAD");
+        let same = |last: &Fields| last.is_http11 == is_http11 && last.lines == lines;
+        if !self.fields.as_ref().is_some_and(same) {
+            match Fields::of(request, lines) {
+                Ok(fields) => self.fields = Some(fields),
+                Err(status) => return self.refuse(ctx, status),
+            }
+        }
+        let Some(fields) = &self.fields else { return Next::Go };
+        let (continues, headers) = (fields.continues, Arc::clone(&fields.headers));
+        self.keep_alive = fields.keep_alive;
+        self.reading = match fields.length {
+            Some(length) => Reading::Length(length),
+            None => Reading::Chunked(Default::default()),
         };
-        self.is_head = verb == "HEAD";
-        self.reading = match self.body_of(&headers) {
-            Ok(reading) => reading,
-            Err(status) => return self.refuse(ctx, status),
-        };
-        let hosts = headers.iter().filter(|header| header.0 == "host").count();
-        if hosts > 1 || (hosts == 0 && self.is_http11) {
-            return self.refuse(ctx, 400);
+        if lines.len() > FIELDS_BYTES_MAX {
+            self.fields = None;
         }
         if !self.listener.http {
             return self.refuse(ctx, 415);
@@ -174,7 +235,6 @@ impl Server {
         {
             return self.refuse(ctx, 413);
         }
-        let continues = list_of(&headers, "expect").iter().any(|word| word == "100-continue");
         let (listener, peer) = (self.listener.id, Arc::clone(&self.peer));
         self.head = Some(Box::new(HttpHead { listener, verb, target, headers, peer }));
         self.begin(ctx, continues)
@@ -207,25 +267,6 @@ impl Server {
             self.request_complete(ctx.core, Headers::new());
         }
         Next::Go
-    }
-
-    /// How the body is framed (RFC 9112 §6); Err: the status to refuse it with.
-    fn body_of(&self, headers: &Headers) -> Result<Reading, u16> {
-        let codings = list_of(headers, "transfer-encoding");
-        let mut lengths = headers.iter().filter(|header| header.0 == "content-length");
-        let length = lengths.next();
-        if !codings.is_empty() {
-            // Both, or anything but plain chunked, is how requests are smuggled.
-            let fine = self.is_http11 && length.is_none() && codings == ["chunked"];
-            return if fine { Ok(Reading::Chunked(Default::default())) } else { Err(400) };
-        }
-        match length {
-            None => Ok(Reading::Length(0)),
-            Some(first) if lengths.any(|other| other.1 != first.1) => Err(400),
-            Some((_, value)) => {
-                http::content_length(value.as_bytes()).map(Reading::Length).ok_or(400)
-            }
-        }
     }
 
     fn read_body(&mut self, ctx: &mut Ctx<'_>, rest: &mut &[u8]) -> Next {
@@ -315,8 +356,8 @@ impl Server {
         self.keep_alive = false;
         if matches!(self.answer, Answer::None) {
             let text = format!("{status} {}", reason(status));
-            let headers = [("Content-Type".to_owned(), "text/plain; charset=utf-8".to_owned())];
-            self.write_head(ctx.out, status, &headers, Some(text.len()));
+            let lines = b"Content-Type: text/plain; charset=utf-8\r\n";
+            self.write_head(ctx.out, status, lines, Some(text.len()));
             ctx.out.extend_from_slice(text.as_bytes());
         }
         count(&ctx.core.stats().protocol_errors, 1);
@@ -351,11 +392,11 @@ impl Server {
             return Next::Go;
         }
         match command {
-            Command::HttpReply { status, headers, at, len, .. } => {
-                let body = &arena[at..at + len];
+            Command::HttpReply { status, at, head, len, .. } => {
+                let (lines, body) = arena[at..at + head + len].split_at(head);
                 let sends_body = !self.is_head && http::may_have_body(status);
                 let length = http::may_have_body(status).then_some(body.len());
-                self.write_head(ctx.out, status, &headers, length);
+                self.write_head(ctx.out, status, lines, length);
                 if sends_body {
                     ctx.out.extend_from_slice(body);
                 }
@@ -367,7 +408,9 @@ impl Server {
                         && http::may_have_body(status)
                         && !headers.iter().any(|h| h.0.eq_ignore_ascii_case("content-length"));
                     self.answer = Answer::Begun { chunked };
-                    self.write_head(ctx.out, status, &headers, None);
+                    let mut lines = Vec::new();
+                    http::write_lines(&mut lines, &headers);
+                    self.write_head(ctx.out, status, &lines, None);
                 }
                 Next::Go
             }
@@ -434,51 +477,46 @@ impl Server {
         Next::Go
     }
 
-    fn write_head(
-        &mut self,
-        out: &mut Vec<u8>,
-        status: u16,
-        headers: &[(String, String)],
-        length: Option<usize>,
-    ) {
-        let has = |name: &str| headers.iter().any(|h| h.0.eq_ignore_ascii_case(name));
+    fn write_head(&mut self, out: &mut Vec<u8>, status: u16, lines: &[u8], length: Option<usize>) {
+        let (mut has_date, mut has_length, mut has_connection) = (false, false, false);
+        for (name, value) in http::fields_of(lines) {
+            match name.len() {
+                4 => has_date |= name.eq_ignore_ascii_case(b"date"),
+                14 => has_length |= name.eq_ignore_ascii_case(b"content-length"),
+                10 if name.eq_ignore_ascii_case(b"connection") => {
+                    has_connection = true;
+                    self.keep_alive &= !value.eq_ignore_ascii_case(b"close");
+                }
+                _ => {}
+            }
+        }
         let chunked = matches!(self.answer, Answer::Begun { chunked: true });
         let until_close = matches!(self.answer, Answer::Begun { chunked: false })
-            && !has("content-length")
+            && !has_length
             && http::may_have_body(status);
         if until_close || !matches!(self.reading, Reading::Done) {
             self.keep_alive = false;
         }
-        if headers
-            .iter()
-            .any(|h| h.0.eq_ignore_ascii_case("connection") && h.1.eq_ignore_ascii_case("close"))
-        {
-            self.keep_alive = false;
+        // Writing to a Vec never fails.
+        let _ = write!(out, "HTTP/1.1 {status} {}\r\n", reason(status));
+        out.extend_from_slice(lines);
+        if !has_date {
+            let _ = write!(out, "Date: {}\r\n", http::date());
         }
-        let mut line = |text: &str| out.extend_from_slice(&latin1_bytes(text));
-        line(&format!("HTTP/1.1 {status} {}\r\n", reason(status)));
-        for (name, value) in headers {
-            if !name.eq_ignore_ascii_case("transfer-encoding") && http::is_clean(name, value) {
-                line(&format!("{name}: {value}\r\n"));
-            }
-        }
-        if !has("date") {
-            line(&format!("Date: {}\r\n", http::date()));
-        }
-        if let Some(length) = length.filter(|_| !has("content-length")) {
-            line(&format!("Content-Length: {length}\r\n"));
+        if let Some(length) = length.filter(|_| !has_length) {
+            let _ = write!(out, "Content-Length: {length}\r\n");
         }
         if chunked {
-            line("Transfer-Encoding: chunked\r\n");
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
-        if !has("connection") {
-            match (self.keep_alive, self.is_http11) {
-                (false, _) => line("Connection: close\r\n"),
-                (true, false) => line("Connection: keep-alive\r\n"),
-                (true, true) => {}
-            }
+        if !has_connection {
+            out.extend_from_slice(match (self.keep_alive, self.is_http11) {
+                (false, _) => b"Connection: close\r\n",
+                (true, false) => b"Connection: keep-alive\r\n",
+                (true, true) => b"",
+            });
         }
-        line("\r\n");
+        out.extend_from_slice(b"\r\n");
     }
 
     pub fn on_sent(&mut self, core: &Core, unsent: usize) {

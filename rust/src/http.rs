@@ -1,8 +1,10 @@
 //! What HTTP/1.1 and HTTP/2 have in common, pure: dates, header rules, text.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::hpack::Fields;
+use crate::hpack::{Fields, latin1_bytes};
 
 /// Header bytes as text: Latin-1, so that nothing is lost.
 pub fn latin1(bytes: &[u8]) -> String {
@@ -56,16 +58,42 @@ pub fn is_clean(name: &str, value: &str) -> bool {
         && !value.chars().any(|c| c == '\r' || c == '\n' || c == '\0')
 }
 
+/// Headers as HTTP/1.1 sends them, one a line, without those that may not be sent.
+pub fn write_lines(out: &mut Vec<u8>, headers: &[(String, String)]) {
+    for (name, value) in headers {
+        if !name.eq_ignore_ascii_case("transfer-encoding") && is_clean(name, value) {
+            let parts = [name.as_bytes(), b": ", &latin1_bytes(value), b"\r\n"];
+            parts.iter().for_each(|part| out.extend_from_slice(part));
+        }
+    }
+}
+
+/// The names and values of such lines.
+pub fn fields_of(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    lines.split(|&byte| byte == b'\n').filter_map(|line| {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        Some((&line[..colon], line[colon + 1..].trim_ascii()))
+    })
+}
+
 /// CLOCK_MONOTONIC, as Python's `time.monotonic_ns()`.
 pub fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Now, as an HTTP date (RFC 9110 §5.6.7).
-pub fn date() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    date_of(now.as_secs())
+/// Now, as an HTTP date (RFC 9110 §5.6.7). Written once a second on each thread.
+pub fn date() -> Rc<str> {
+    thread_local! {
+        static LAST: RefCell<(u64, Rc<str>)> = RefCell::new((0, Rc::from(date_of(0))));
+    }
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    LAST.with_borrow_mut(|last| {
+        if last.0 != now_s {
+            *last = (now_s, Rc::from(date_of(now_s)));
+        }
+        Rc::clone(&last.1)
+    })
 }
 
 fn date_of(unix_s: u64) -> String {

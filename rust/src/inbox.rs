@@ -75,11 +75,28 @@ impl Meta {
     }
 }
 
+/// Headers of requests, mostly those of the request before; become one Python tuple.
+pub struct SharedHeaders {
+    pub list: Headers,
+    tuple: PyOnceLock<Py<PyTuple>>,
+}
+
+impl SharedHeaders {
+    pub fn new(list: Headers) -> Arc<Self> {
+        Arc::new(SharedHeaders { list, tuple: PyOnceLock::new() })
+    }
+
+    fn python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let build = || PyTuple::new(py, &self.list).map(Bound::unbind);
+        Ok(self.tuple.get_or_try_init(py, build)?.bind(py).clone())
+    }
+}
+
 pub struct HttpHead {
     pub listener: u64,
     pub verb: String,
     pub target: String,
-    pub headers: Headers,
+    pub headers: Arc<SharedHeaders>,
     pub peer: Arc<PeerInfo>,
 }
 
@@ -127,12 +144,12 @@ impl Event {
             Event::Writable { call } => (kind::WRITABLE, call).into_pyobject(py),
             Event::Http { call, head, body } => {
                 let HttpHead { listener, verb, target, headers, peer } = *head;
-                let (body, peer) = (bytes(&body), peer.object(py)?);
+                let (headers, body, peer) = (headers.python(py)?, bytes(&body), peer.object(py)?);
                 (kind::HTTP, call, listener, verb, target, headers, body, peer).into_pyobject(py)
             }
             Event::HttpOpen { call, head } => {
                 let HttpHead { listener, verb, target, headers, peer } = *head;
-                let peer = peer.object(py)?;
+                let (headers, peer) = (headers.python(py)?, peer.object(py)?);
                 (kind::HTTP_OPEN, call, listener, verb, target, headers, peer).into_pyobject(py)
             }
             Event::HttpChunk { call, data } => {

@@ -41,11 +41,12 @@ pub enum Command {
         call: u64,
         pieces: Vec<Piece>,
     },
+    /// A whole answer: header lines as HTTP/1.1 sends them, `head` bytes, then `len` of the body.
     HttpReply {
         call: u64,
         status: u16,
-        headers: Headers,
         at: usize,
+        head: usize,
         len: usize,
     },
     HttpStart {
@@ -85,6 +86,20 @@ impl Outbound {
         let at = self.arena.len();
         self.arena.extend_from_slice(data);
         (at, data.len())
+    }
+
+    pub fn http_reply(
+        &mut self,
+        call: u64,
+        status: u16,
+        write_lines: impl FnOnce(&mut Vec<u8>),
+        body: &[u8],
+    ) {
+        let at = self.arena.len();
+        write_lines(&mut self.arena);
+        let head = self.arena.len() - at;
+        self.arena.extend_from_slice(body);
+        self.commands.push(Command::HttpReply { call, status, at, head, len: body.len() });
     }
 }
 

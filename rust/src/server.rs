@@ -14,7 +14,7 @@ use crate::grpc::{self, Assembler, Message, Status};
 use crate::h2::{self, Block, Connection, Input, Role};
 use crate::hpack::Fields;
 use crate::http;
-use crate::inbox::{Batch, Event, Headers, HttpHead, Meta, Payload};
+use crate::inbox::{Batch, Event, Headers, HttpHead, Meta, Payload, SharedHeaders};
 use crate::outbound::Command;
 use crate::peer::PeerInfo;
 use crate::queue::Piece;
@@ -225,7 +225,8 @@ impl Server {
             Request::Http { verb, target, headers, length } => {
                 let (listener, peer) = (self.listener.id, Arc::clone(&self.peer));
                 let (verb, target) = (verb.clone(), target.clone());
-                let head = HttpHead { listener, verb, target, headers: headers.clone(), peer };
+                let headers = SharedHeaders::new(headers.clone());
+                let head = HttpHead { listener, verb, target, headers, peer };
                 self.begin_http(ctx, id, head, *length, end);
             }
             Request::Refused(status) => {
@@ -483,8 +484,11 @@ impl Server {
             }
             Command::Send { at, len, .. } => self.send(ctx, id, call, &arena[at..at + len]),
             Command::SendPieces { pieces, .. } => self.send_pieces(ctx, id, call, pieces),
-            Command::HttpReply { status, headers, at, len, .. } => {
-                self.http_reply(ctx, id, status, &headers, &arena[at..at + len]);
+            Command::HttpReply { status, at, head, len, .. } => {
+                let (lines, body) = arena[at..at + head + len].split_at(head);
+                let text = |(name, value)| (http::latin1(name), http::latin1(value));
+                let headers: Headers = http::fields_of(lines).map(text).collect();
+                self.http_reply(ctx, id, status, &headers, body);
             }
             Command::HttpStart { status, headers, .. } => {
                 self.http_head(ctx, id, status, &headers, None);

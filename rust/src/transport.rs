@@ -16,6 +16,7 @@ use crate::calls::{CLIENT, Flows, TICK_MS};
 use crate::channel::{self, ChannelSettings};
 use crate::core::{Core, Shared, Stats, count};
 use crate::errors;
+use crate::http;
 use crate::inbox::{Event, Headers, Inbox, lock};
 use crate::listener::{self, Listener, Url};
 use crate::loan::{Answer, Desk};
@@ -360,9 +361,24 @@ impl Transport {
 
     fn http_reply(&self, call: u64, status: u16, headers: Headers, body: &[u8]) {
         self.shared.command(|outbound| {
-            let (at, len) = outbound.store(body);
-            outbound.commands.push(Command::HttpReply { call, status, headers, at, len });
+            outbound.http_reply(call, status, |out| http::write_lines(out, &headers), body);
         });
+    }
+
+    #[pyo3(signature = (batch, /))]
+    fn http_replies(&self, batch: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut result = Ok(());
+        self.shared.command(|outbound| {
+            result = each(batch, |item| {
+                let (call, status) = (item.get_item(0)?.extract()?, item.get_item(1)?.extract()?);
+                let (lines, body) = (item.get_item(2)?, item.get_item(3)?);
+                let (lines, body) = (lines.cast::<PyBytes>()?, body.cast::<PyBytes>()?);
+                let write_lines = |out: &mut Vec<u8>| out.extend_from_slice(lines.as_bytes());
+                outbound.http_reply(call, status, write_lines, body.as_bytes());
+                Ok(())
+            });
+        });
+        result
     }
 
     fn http_start(&self, call: u64, status: u16, headers: Headers) {

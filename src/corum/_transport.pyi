@@ -35,7 +35,8 @@ Events. `poll` returns tuples whose first item is one of the kinds below:
 | `DRAINED` | server calls left unanswered when the drain was over (0: all finished) |
 
 Headers and trailers are `list[tuple[str, str]]`, names in lower case, bytes read as Latin-1;
-so they are written (what Latin-1 lacks becomes "?").
+so they are written (what Latin-1 lacks becomes "?"). Headers of requests are a tuple instead, which
+requests of one connection share while they are equal.
 `listener` is `Listener.id`, `method` the index in `Settings.methods`. Per call the order of events is the order on the wire.
 
 `meta` is `(*values, connection, peer, deadline_ns)`: one `str | None` for each of
@@ -368,6 +369,13 @@ class Transport:
         self, call: int, status: int, headers: Sequence[tuple[str, str]], body: bytes
     ) -> None:
         """The whole answer to an HTTP request; Content-Length and Date are added."""
+
+    def http_replies(self, batch: Sequence[tuple[int, int, bytes, bytes]], /) -> None:
+        """Whole answers, each (call, status, header lines, body), in one hand-over per batch.
+
+        The lines are sent as they are ("Name: value\\r\\n" each; see `http_rules.lines_of`):
+        the caller vouches for them.
+        """
 
     def http_start(self, call: int, status: int, headers: Sequence[tuple[str, str]]) -> None:
         """Begin a streamed answer: chunked unless `headers` give a content-length."""

@@ -105,11 +105,19 @@ def test_a_wait_ends_with_the_next_event(v2: Http, member: corum.Member) -> None
     waiting.connection.close()
 
 
-def test_a_quorum_read_goes_through_the_log(v2: Http) -> None:
-    """Same answer, one index further."""
-    v2.ask("PUT", "/k", value="1")
+def test_a_quorum_read_leaves_the_log_alone(v2: Http) -> None:
+    """Same answer, from what was confirmed to be the newest; the log does not grow of it."""
+    before = v2.send("PUT", "/k", value="1")
+    before.read()
+    for verb in ("GET", "HEAD"):
+        answer = v2.send(verb, "/k?quorum=true")
+        text = answer.read()
+        assert answer.status == 200
+        assert answer.getheader("X-Raft-Index") == before.getheader("X-Raft-Index")
+    assert not text
     status, event = v2.ask("GET", "/k?quorum=true")
     assert (status, event["node"]["value"]) == (200, "1")
+    assert v2.ask("GET", "/none?quorum=true")[1]["errorCode"] == 100
 
 
 REFUSED = [  # verb, path, form, status, code, message, cause

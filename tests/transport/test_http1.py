@@ -134,6 +134,36 @@ def test_long_poll_disconnect(server: EchoServer, address: str) -> None:
     assert server.wait_for(transport.CANCELLED) == [(transport.CANCELLED, request[1], 1)]
 
 
+def test_header_lines_that_repeat(server: EchoServer, address: str) -> None:
+    """Equal header lines are understood once; any difference is seen, in either direction."""
+    kinds: list[object] = []
+
+    def answer(event: tuple[Any, ...]) -> None:
+        _, call, _, _, _, headers, body, _ = event
+        kinds.append(headers)
+        lines = b"X-Length: %s\r\n" % dict(headers).get("content-length", "none").encode()
+        server.transport.http_replies([(call, 201, lines, body)])
+
+    server.http = answer
+    requests = (
+        (b"PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n", b"ab"),
+        (b"PUT /b HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n", b"cd"),
+        (b"PUT /c HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n", b"efg"),
+        (b"GET /d HTTP/1.1\r\nHost: h\r\n\r\n", b""),
+        (b"PUT /e HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n", b"hi"),
+        (b"GET /f HTTP/1.0\r\nHost: h\r\nContent-Length: 0\r\n\r\n", b""),
+    )
+    answers = exchange(address, b"".join(head + body for head, body in requests))
+    assert answers.count(b"HTTP/1.1 201 Created\r\nX-Length: ") == len(requests)
+    found = [part.split(b"\r\n")[0] for part in answers.split(b"X-Length: ")[1:]]
+    assert found == [b"2", b"2", b"3", b"none", b"2", b"0"]
+    for _, body in requests:
+        assert b"\r\n\r\n" + body in answers
+    assert kinds[0] is kinds[1]
+    assert answers.count(b"Date: ") == answers.count(b"Content-Length: ") == len(requests)
+    assert answers.count(b"Connection: close") == 1
+
+
 def test_headers_cannot_be_split(server: EchoServer, address: str) -> None:
     """A line break in a header of ours does not become another header."""
     server.http = lambda event: server.transport.http_reply(

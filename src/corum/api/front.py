@@ -24,6 +24,7 @@ from corum.api.http_rules import (
     clean_path,
     cors_headers,
     host_refusal,
+    lines_of,
     moved,
     not_found,
     path_of,
@@ -42,7 +43,7 @@ from corum.server.node import Node
 from corum.values import value
 from corum.versions import Emulated
 
-Headers = list[tuple[str, str]]
+Headers = Sequence[tuple[str, str]]
 
 
 NAME_IGNORED: Final = (
@@ -87,7 +88,9 @@ class Front:
         self._emulated = emulated
         self._streams: dict[int, _Call] = {}
         self._rules = rules
+        self._any_host = not rules.host_whitelist or "*" in rules.host_whitelist
         self._cors = canonical(cors_headers(rules.cors, None))
+        self._cors_lines = lines_of(self._cors)
         self._named_origins = bool(rules.cors) and "*" not in rules.cors
         self._origins: dict[int, str] = {}
         self._access = Access(node, self)
@@ -127,11 +130,12 @@ class Front:
         path, _, query = target.partition("?")
         if not path.startswith("/"):
             path = path_of(path)
-        found = dict(headers)
-        if self._named_origins and "origin" in found:
+        if self._named_origins and "origin" in (found := dict(headers)):
             self._origins[call] = found["origin"]
-        refusal = host_refusal(self._rules.host_whitelist, found.get("host", ""))
-        if refusal is not None and not peer.tls:
+        refusal = None
+        if not (self._any_host or peer.tls):
+            refusal = host_refusal(self._rules.host_whitelist, dict(headers).get("host", ""))
+        if refusal is not None:
             self.answer(call, refusal)
         elif verb == "OPTIONS":
             self.answer(call, Answer(200, (), b""))
@@ -140,10 +144,10 @@ class Front:
         elif (cleaned := clean_path(decoded := unescaped(path))) != decoded:
             where = quote(cleaned, safe="/$&+,:;=@")
             self.answer(call, moved(verb, f"{where}?{query}" if query else where))
-        elif gateway.is_gateway(path) and self._rules.gateway:
-            self._gateway(call, verb, path, found, body, peer)
         elif path.startswith("/v2/") and self._rules.v2:
-            self._v2(call, verb, path, query, found, body, peer)
+            self._v2(call, verb, path, query, headers, body, peer)
+        elif gateway.is_gateway(path) and self._rules.gateway:
+            self._gateway(call, verb, path, dict(headers), body, peer)
         else:
             self._status(call, verb, path, query)
 
@@ -153,13 +157,19 @@ class Front:
         verb: str,
         path: str,
         query: str,
-        headers: dict[str, str],
+        headers: Headers,
         body: bytes,
         peer: Any,
     ) -> None:
         if path == KEYS or path.startswith(KEYS + "/"):
             self.keys.request(call, verb, path, query, headers, body, peer)
-        elif path.startswith(SECURITY + "/"):
+        else:
+            self._v2_beside_keys(call, verb, path, dict(headers), body, peer)
+
+    def _v2_beside_keys(
+        self, call: int, verb: str, path: str, headers: dict[str, str], body: bytes, peer: Any
+    ) -> None:
+        if path.startswith(SECURITY + "/"):
             self._security.request(call, verb, path, headers, body, peer)
         elif path.startswith(MEMBERS) and verb not in ("GET", "HEAD"):
             self._access.with_root(
@@ -179,21 +189,18 @@ class Front:
 
     def answer(self, call: int, answer: Answer) -> None:
         """A whole answer, with the headers that every one carries."""
-        headers = canonical(answer.headers) + self.cors(call)
-        self._transport.http_reply(call, answer.status, headers, answer.body)
+        self.answer_with(call, answer.status, lines_of(canonical(answer.headers)), answer.body)
 
-    def cors(self, call: int) -> Headers:
+    def answer_with(self, call: int, status: int, lines: bytes, body: bytes) -> None:
+        """The same for one whose headers are written already (see `lines_of`)."""
+        lines += lines_of(self.cors(call)) if self._named_origins else self._cors_lines
+        self._node.out.pages.append((call, status, lines, body))
+
+    def cors(self, call: int) -> list[tuple[str, str]]:
         """The headers that let the page which sent this request read its answer."""
         if not self._named_origins:
             return self._cors
         return canonical(cors_headers(self._rules.cors, self._origins.pop(call, None)))
-
-    def answer_canonical(
-        self, call: int, status: int, headers: list[tuple[str, str]], body: bytes
-    ) -> None:
-        """The same for one whose headers are spelled as Go does it already; the list is kept."""
-        headers += self.cors(call)
-        self._transport.http_reply(call, status, headers, body)
 
     def _status(self, call: int, verb: str, path: str, query: str) -> None:
         node, emulated = self._node, self._emulated

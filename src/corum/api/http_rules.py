@@ -21,6 +21,7 @@ TEXT: Final = ("content-type", "text/plain; charset=utf-8")
 JSON: Final = ("content-type", "application/json")
 BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 """What makes a path, or a form, unreadable."""
+_CONTROLS: Final = re.compile(r"[\r\n\0]")
 NOSNIFF: Final = ("x-content-type-options", "nosniff")
 
 
@@ -120,6 +121,12 @@ def hostname(host_header: str) -> str:
         return host_header[1:].partition("]")[0]
     host, colon, port = host_header.rpartition(":")
     return host if colon and port.isdigit() and ":" not in host else host_header
+
+
+def lines_of(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Headers as they are sent, one a line, Latin-1; line breaks within one become blanks."""
+    text = "".join([f"{name}: {_CONTROLS.sub(' ', text)}\r\n" for name, text in headers])
+    return text.encode("latin-1", "replace")
 
 
 def canonical(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

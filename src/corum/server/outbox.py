@@ -24,6 +24,7 @@ class Answers(Protocol):
     def reply(self, batch: Sequence[tuple[int, Message]], /) -> None: ...
     def fail(self, batch: Sequence[tuple[int, int, str]], /) -> None: ...
     def send(self, batch: Sequence[tuple[int, bytes]], /) -> list[int]: ...
+    def http_replies(self, batch: Sequence[tuple[int, int, bytes, bytes]], /) -> None: ...
 
 
 class Converter(Protocol):
@@ -35,14 +36,16 @@ class Converter(Protocol):
 
 
 class Outbox:
-    """`replies`, `failures`, `messages` are filled by everybody and flushed once per turn."""
+    """`replies`, `failures`, `messages` and `pages` (whole HTTP answers, see
+    `Transport.http_replies`) are filled by everybody and flushed once per turn."""
 
-    __slots__ = ("blocked", "converters", "failures", "messages", "replies", "sent_total")
+    __slots__ = ("blocked", "converters", "failures", "messages", "pages", "replies", "sent_total")
 
     def __init__(self) -> None:
         self.replies: list[tuple[int, Message]] = []
         self.failures: list[tuple[int, int, str]] = []
         self.messages: list[tuple[int, bytes]] = []
+        self.pages: list[tuple[int, int, bytes, bytes]] = []
         self.converters: dict[int, Converter] = {}
         self.blocked: Callable[[int], None] = lambda call: None
         """Told of each stream whose queue went over its high-water mark."""
@@ -75,6 +78,9 @@ class Outbox:
         if self.replies:  # first: whoever waits for one goes on while a thousand watchers are told
             replies, self.replies = self.replies, []
             transport.reply(replies)
+        if self.pages:
+            pages, self.pages = self.pages, []
+            transport.http_replies(pages)
         if self.messages:
             messages, self.messages = self.messages, []
             self.sent_total += len(messages)

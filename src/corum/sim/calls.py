@@ -148,6 +148,10 @@ class Network:
         for number, code, text in batch:
             self._answer(number, (code, text))
 
+    def http_replies(self, batch: Sequence[tuple[int, int, bytes, bytes]], /) -> None:
+        """Nobody here speaks HTTP."""
+        raise AssertionError(f"{len(batch)} HTTP answers")
+
     def _answer(self, number: int, *items: tuple[int, bytes | str]) -> None:
         call = self._calls.pop(number, None)
         if call is not None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from corum import errors as grpc_errors
-from corum.api.http_rules import JSON, Answer, canonical, wrong_verb
+from corum.api.http_rules import JSON, Answer, canonical, lines_of, wrong_verb
 from corum.api.v2 import forms
 from corum.api.v2.access import Access
 from corum.server.node import Node
 from corum.v2store import KEYS_PREFIX, Event, V2Error, Waiter, errors
 
 VERBS: Final = ("HEAD", "GET", "PUT", "POST", "DELETE")
+READS: Final = ("GET", "HEAD")
 WAITERS_MAX: Final = 100_000
 """Waiting requests of one member; beyond it 503."""
 
@@ -32,11 +34,8 @@ class Answers(Protocol):
 
     def answer(self, call: int, answer: Answer) -> None: ...
 
+    def answer_with(self, call: int, status: int, lines: bytes, body: bytes) -> None: ...
     def cors(self, call: int) -> list[tuple[str, str]]: ...
-
-    def answer_canonical(
-        self, call: int, status: int, headers: list[tuple[str, str]], body: bytes
-    ) -> None: ...
 
 
 class Keys:
@@ -50,8 +49,9 @@ class Keys:
         self._waiters: dict[Waiter, int] = {}
         self._calls: dict[int, Waiter] = {}
         self._blocked: set[int] = set()
+        self._last_line: tuple[Event | None, bytes] = (None, b"")
         self._cluster = ("x-etcd-cluster-id", f"{node.members.cluster:x}")
-        self._fixed = canonical((JSON, self._cluster))
+        self._fixed = lines_of(canonical((JSON, self._cluster)))
 
     def request(
         self,
@@ -59,7 +59,7 @@ class Keys:
         verb: str,
         path: str,
         query: str,
-        headers: dict[str, str],
+        headers: Sequence[tuple[str, str]],
         body: bytes,
         peer: Any,
     ) -> None:
@@ -68,7 +68,8 @@ class Keys:
             self._front.answer(call, wrong_verb(*VERBS))
             return
         try:
-            form = forms.form_of(query, headers.get("content-type", ""), body, verb)
+            kind = "" if verb in READS else dict(headers).get("content-type", "")
+            form = forms.form_of(query, kind, body, verb)
             wanted = forms.parse(verb, path, form, self._node.ports.unix_time_ns())
         except V2Error as error:
             self._refuse(call, error)
@@ -80,7 +81,7 @@ class Keys:
                 verb,
                 path,
                 recursive,
-                headers,
+                dict(headers),
                 peer,
                 lambda: self._carry_out(call, verb, wanted),
             )
@@ -89,12 +90,18 @@ class Keys:
 
     def _carry_out(self, call: int, verb: str, wanted: forms.Wanted) -> None:
         try:
-            if wanted.wait and not wanted.quorum:
+            node = self._node
+            if verb not in READS:
+                node.check_open(None)
+                pending = Pending(self, call, wanted.no_value)
+                node.v2.propose(wanted.request, pending, self._proposed)
+            elif wanted.wait and not wanted.quorum:
                 self._wait(call, wanted)
-            elif verb in ("GET", "HEAD") and not wanted.quorum:
-                self._read(call, wanted)
+            elif wanted.quorum:
+                node.check_open(None)
+                node.reads.add(self._read_latest, Pending(self, call), wanted)
             else:
-                self._propose(call, wanted)
+                self._read(call, wanted)
         except V2Error as error:
             self._refuse(call, error)
         except grpc_errors.EtcdError as error:
@@ -110,35 +117,27 @@ class Keys:
         )
         self._tell(call, event, wanted.no_value)
 
-    def _propose(self, call: int, wanted: forms.Wanted) -> None:
-        node = self._node
-        if node.stopping:
-            raise grpc_errors.STOPPED()
-        node.out.converters[call] = _Failing(self, call)
-
-        def answer(_: Any, result: Any) -> None:
-            node.out.converters.pop(call, None)
-            if isinstance(result, V2Error):
-                self._refuse(call, result)
-            else:
-                self._tell(call, result, wanted.no_value)
-
+    def _read_latest(self, pending: Pending, wanted: forms.Wanted) -> None:
+        """This member has all that was committed when the request came."""
         try:
-            node.v2.propose(wanted.request, call, answer)
-        except grpc_errors.EtcdError:
-            node.out.converters.pop(call, None)
-            raise
+            self._read(pending.call, wanted)
+        except V2Error as error:
+            self._refuse(pending.call, error)
+
+    def _proposed(self, pending: Pending, result: Event | V2Error) -> None:
+        """What became of a request in the log."""
+        if isinstance(result, V2Error):
+            self._refuse(pending.call, result)
+        else:
+            self._tell(pending.call, result, pending.no_value)
 
     def _tell(self, call: int, event: Event, no_value: bool) -> None:
         body = event.to_json(KEYS_PREFIX, no_value=no_value).encode("utf-8", "replace") + b"\n"
-        node = self._node
-        headers = [
-            *self._fixed,
-            ("X-Etcd-Index", str(event.etcd_index)),
-            ("X-Raft-Index", str(node.committed)),
-            ("X-Raft-Term", str(node.term)),
-        ]
-        self._front.answer_canonical(call, 201 if event.created else 200, headers, body)
+        raft = self._node.raft.raft
+        lines = b"%bX-Etcd-Index: %d\r\nX-Raft-Index: %d\r\nX-Raft-Term: %d\r\n" % (
+            self._fixed, event.etcd_index, raft.log.committed, raft.term
+        )  # fmt: skip
+        self._front.answer_with(call, 201 if event.created else 200, lines, body)
 
     def refuse(self, call: int, cause: str) -> None:
         """A request that the cluster could not decide in time."""
@@ -186,14 +185,20 @@ class Keys:
         then its answer ends, so that it knows that it missed some (etcd: buffer of 100)."""
         if call not in self._blocked:
             for event in waiter.take():
-                line = event.to_json(KEYS_PREFIX).encode("utf-8", "replace") + b"\n"
-                if self._streams.http_send(call, line):
+                if self._streams.http_send(call, self._line(event)):
                     self._blocked.add(call)
         elif len(waiter.events) > BLOCKED_EVENTS_MAX:
             self._node.v2.store.hub.remove(waiter)
         if waiter.removed:
             self._forget(call)
             self._streams.http_finish(call)
+
+    def _line(self, event: Event) -> bytes:
+        """What a waiter is told; mostly many are told the same."""
+        if event is not self._last_line[0]:
+            line = event.to_json(KEYS_PREFIX).encode("utf-8", "replace") + b"\n"
+            self._last_line = (event, line)
+        return self._last_line[1]
 
     def writable(self, call: int) -> bool:
         """A blocked answer has room again; False when it is none of ours."""
@@ -216,22 +221,16 @@ class Keys:
         self._blocked.discard(call)
 
 
-class _Failing:
-    """Stands in the outbox for a proposed request, should it fail before it is applied."""
+class Pending:
+    """Stands where a call stands until the cluster has decided it, or has not in time."""
 
-    __slots__ = ("_call", "_keys")
+    __slots__ = ("_keys", "call", "no_value")
 
-    def __init__(self, keys: Keys, call: int) -> None:
+    def __init__(self, keys: Keys, call: int, no_value: bool = False) -> None:
         self._keys = keys
-        self._call = call
+        self.call = call
+        self.no_value = no_value
 
-    def reply(self, message: bytes) -> None:
-        """Answers come by the proposal itself."""
-
-    def fail(self, code: int, text: str) -> None:
-        """It was not decided."""
-        self._keys.refuse(self._call, text)
-
-    def send(self, message: bytes) -> bool:
-        """Never called."""
-        return False
+    def fail(self, error: grpc_errors.EtcdError) -> None:
+        """See `Node.refuse`."""
+        self._keys.refuse(self.call, error.text)
