@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
+from corum import v2store
 from corum.member.memory_log import MemoryLog
 from corum.pb import rpc
 from corum.raft import Snapshot
 from corum.server import operations as op
+from corum.server.snapshotting import ENTRY_PAYS_BYTES, FREE_BYTES
 from server.lone import Lone
 
 COUNT = 20
@@ -58,6 +60,20 @@ def lone(keeper: Keeper) -> Lone:
 def fill(lone: Lone, until: int) -> None:
     while lone.node.applied_index < until:
         lone.propose(op.PUT, rpc.PutRequest(key=b"k"))
+
+
+def test_a_large_tree_is_saved_less_often(lone: Lone, keeper: Keeper) -> None:
+    """An entry pays for so many bytes of the last snapshot and no more."""
+    value = "x" * (FREE_BYTES + 10 * COUNT * ENTRY_PAYS_BYTES)
+    v2store.apply(lone.node.v2.store, v2store.Request("PUT", "/1/big", value), 0)
+    fill(lone, COUNT + 1)
+    assert len(keeper.saved) == 1
+    due = (len(keeper.saved[0].data) - FREE_BYTES) // ENTRY_PAYS_BYTES
+    assert due >= 10 * COUNT
+    fill(lone, COUNT + 1 + due)
+    assert len(keeper.saved) == 1
+    fill(lone, COUNT + 2 + due)
+    assert len(keeper.saved) == 2
 
 
 def test_every_count_entries(lone: Lone, keeper: Keeper) -> None:

@@ -77,7 +77,7 @@ class Installation:
         node.store.open()
         node.consistent_index = snapshot.index
         node.applied_index, node.applied_term = snapshot.index, snapshot.term
-        node.snapshotting.installed(snapshot.index)
+        node.snapshotting.installed(snapshot)
         node.reconfiguration.conf_state = snapshot.conf_state
         backend, members = node.backend, node.members
         members.by_id.clear()

@@ -22,6 +22,13 @@ RETRY_NS: Final = NS_PER_S
 """After a snapshot that could not be saved; the log only grows meanwhile."""
 
 
+ENTRY_PAYS_BYTES: Final = 500
+"""Of a snapshot, which holds the v2 tree whole: a large one is worth its while after as many
+entries as it has half kB (decisions/0008)."""
+FREE_BYTES: Final = 1 << 20
+"""The v2 store's history is in each, however small the tree."""
+
+
 class SnapshotKeeper(Protocol):
     """Where snapshots are kept."""
 
@@ -44,7 +51,15 @@ class Snapshotting:
         self._retry_at_ns = 0
         self._unrecorded: Snapshot | None = None
         """Its file is there; the log may be busy with a new segment just now."""
-        self.last_index = node.raft_storage.snapshot().index
+        self.last_index = 0
+        self._entries_due = 0
+        self._note(node.raft_storage.snapshot())
+
+    def _note(self, snapshot: Snapshot) -> None:
+        """The newest there is. The next may wait for more entries when it will be large."""
+        self.last_index = snapshot.index
+        paid = (len(snapshot.data) - FREE_BYTES) // ENTRY_PAYS_BYTES
+        self._entries_due = max(self._node.config.snapshot_count, paid)
 
     def step(self) -> None:
         """After entries were applied."""
@@ -53,7 +68,7 @@ class Snapshotting:
             snapshot, self._unrecorded = self._unrecorded, None
             node.driver.flush_state()
             self._keeper.record(snapshot, lambda: self._recorded(snapshot))
-        if self._busy or node.applied_index - self.last_index <= node.config.snapshot_count:
+        if self._busy or node.applied_index - self.last_index <= self._entries_due:
             return
         if node.now_ns < self._retry_at_ns:
             return
@@ -89,11 +104,11 @@ class Snapshotting:
         else:
             self._busy = False
 
-    def installed(self, index: int) -> None:
-        """A leader's snapshot at `index` took the place of everything: an older one is of no use
-        any more, however far it has got."""
-        self.last_index = index
-        if self._unrecorded is not None and self._unrecorded.index <= index:
+    def installed(self, snapshot: Snapshot) -> None:
+        """A leader's snapshot took the place of everything: an older one is of no use any more,
+        however far it has got."""
+        self._note(snapshot)
+        if self._unrecorded is not None and self._unrecorded.index <= snapshot.index:
             self._unrecorded, self._busy = None, False
 
     def _recorded(self, snapshot: Snapshot) -> None:
@@ -103,7 +118,7 @@ class Snapshotting:
             self._busy = False
             return
         storage.create_snapshot(snapshot.index, snapshot.conf_state, snapshot.data)
-        self.last_index = snapshot.index
+        self._note(snapshot)
         self._busy = False
         keep_from = snapshot.index - node.config.snapshot_catchup_entries
         if keep_from > storage.first_index() and not node.snapshots_in_flight:

@@ -7,16 +7,20 @@ worker thread. Waiters are not saved.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from json.encoder import encode_basestring
 from typing import Any, Final, TypeAlias
 
 from corum.v2store.events import Event, load_event
-from corum.v2store.gojson import format_time, parse_time, quote
+from corum.v2store.gojson import escape_rest, format_time, parse_time
 from corum.v2store.history import EventHistory
 from corum.v2store.stats import Stats
 from corum.v2store.store import Store
 from corum.v2store.tree import Node, Tree
 
 CURRENT_VERSION: Final = 2
+PIECE_CHARACTERS: Final = 64 * 1024
+"""About so much of the JSON is a string at a time."""
 
 _Copy: TypeAlias = tuple[str, int, int, int, str, "list[tuple[str, _Copy]] | None"]
 """Path, created, modified, expiry, value, children."""
@@ -25,7 +29,7 @@ _Copy: TypeAlias = tuple[str, int, int, int, str, "list[tuple[str, _Copy]] | Non
 class Captured:
     """A store at one moment, immutable."""
 
-    __slots__ = ("_events", "_head", "_root", "_tail")
+    __slots__ = ("_events", "_root", "_tail")
 
     def __init__(self, store: Store) -> None:
         history = store.hub.history
@@ -40,13 +44,17 @@ class Captured:
 
     def encode(self) -> bytes:
         """The bytes that etcd would write."""
-        parts = ['{"Root":']
-        _encode_node(self._root, parts)
-        parts.append(',"WatcherHub":{"EventHistory":{"Queue":{"Events":[')
-        parts.append(",".join([_encode_event(event) for event in self._events]))
-        parts.append("]")
-        parts.append(self._tail)
-        return "".join(parts).encode()
+        encoded = bytearray()
+        for text in self._texts():  # strings for all of it at once would take many times the room
+            encoded += escape_rest(text).encode()
+        return bytes(encoded)
+
+    def _texts(self) -> Iterator[str]:
+        yield '{"Root":'
+        yield from _node_texts(self._root)
+        yield ',"WatcherHub":{"EventHistory":{"Queue":{"Events":['
+        yield ",".join([_event_text(event) for event in self._events])
+        yield "]" + self._tail
 
 
 def capture(store: Store) -> Captured:
@@ -89,26 +97,38 @@ def _copy(node: Node) -> _Copy:
     )
 
 
-def _encode_node(node: _Copy, parts: list[str]) -> None:
-    path, created, modified, expire_ns, value, children = node
-    parts.append(
-        f'{{"Path":{quote(path)},"CreatedIndex":{created},"ModifiedIndex":{modified}'
-        f',"ExpireTime":"{format_time(expire_ns)}","Value":{quote(value)},"Children":'
-    )
-    if children is None:
-        parts.append("null}")
-        return
-    comma = "{"
-    for name, child in sorted(
-        children, key=lambda item: item[0].encode("utf-8", "surrogateescape")
-    ):
-        parts.append(f"{comma}{quote(name)}:")
-        _encode_node(child, parts)
+def _node_texts(node: _Copy) -> Iterator[str]:
+    """JSON of a directory, in pieces that still need `escape_rest`."""
+    text = _head_text(node) + "{"
+    comma = ""
+    for name, child in sorted(node[5] or (), key=_bytes_of_name):
+        text += f"{comma}{encode_basestring(name)}:"
         comma = ","
-    parts.append("}}" if children else "{}}")
+        if child[5] is None:
+            text += _head_text(child) + "null}"
+        else:
+            yield text
+            yield from _node_texts(child)
+            text = ""
+        if len(text) > PIECE_CHARACTERS:
+            yield text
+            text = ""
+    yield text + "}}"
 
 
-def _encode_event(event: Event | None) -> str:
+def _head_text(node: _Copy) -> str:
+    path, created, modified, expire_ns, value, _ = node
+    return (
+        f'{{"Path":{encode_basestring(path)},"CreatedIndex":{created},"ModifiedIndex":{modified}'
+        f',"ExpireTime":"{format_time(expire_ns)}","Value":{encode_basestring(value)},"Children":'
+    )
+
+
+def _bytes_of_name(item: tuple[str, _Copy]) -> bytes:
+    return item[0].encode("utf-8", "surrogateescape")
+
+
+def _event_text(event: Event | None) -> str:
     return "null" if event is None else event.to_saved_json()
 
 

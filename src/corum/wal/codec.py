@@ -211,8 +211,10 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
         varint(snapshot.index),
         varint(snapshot.term),
     )
-    head = b"\x0a" + varint(len(snapshot.data)) + snapshot.data if snapshot.data else b""
-    return head + b"\x12" + varint(len(meta)) + meta
+    if not snapshot.data:
+        return b"\x12%b%b" % (varint(len(meta)), meta)
+    size = varint(len(snapshot.data))
+    return b"\x0a%b%b\x12%b%b" % (size, snapshot.data, varint(len(meta)), meta)
 
 
 def decode_snapshot(data: bytes) -> Snapshot:

@@ -37,7 +37,7 @@ class SnapshotBroken(WalError):
 def encode_file(snapshot: Snapshot) -> bytes:
     """The content of a `.snap` file."""
     data = encode_snapshot(snapshot)
-    return b"\x08" + varint(crc32c(data)) + b"\x12" + varint(len(data)) + data
+    return b"\x08%b\x12%b%b" % (varint(crc32c(data)), varint(len(data)), data)
 
 
 def decode_file(content: bytes) -> Snapshot:
