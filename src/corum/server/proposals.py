@@ -18,7 +18,7 @@ from corum import errors
 from corum.pb import raftpb
 from corum.pb.wire import BYTES, tag, varint
 from corum.raft import Entry, EntryType, Message
-from corum.server.request_ids import RequestIds
+from corum.server.request_ids import ID_AT, RequestIds
 from corum.values import MIB, NS_PER_S
 
 APPLY_GAP_MAX: Final = 5_000
@@ -200,5 +200,5 @@ def timeout_ns(election_ms: int) -> int:
 
 
 def _header_with(header: bytes, extra: bytes) -> bytes:
-    inner = header[3:] + extra
+    inner = header[ID_AT:] + extra
     return header[:2] + varint(len(inner)) + inner

@@ -15,6 +15,9 @@ _LOW_MASK: Final = (1 << _LOW_BITS) - 1
 _LOW: Final = [bytes((n | 0x80,)) for n in range(1 << _LOW_BITS)]
 """The first byte of an id's varint, with the continuation bit; the others change rarely."""
 
+ID_AT: Final = 3
+"""Where in the header its one field begins, the id."""
+
 
 class RequestIds:
     """`next()` gives an id and the bytes of `InternalRaftRequest.header` that carry it."""

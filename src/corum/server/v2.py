@@ -18,6 +18,7 @@ from corum.pb.wire import bytes_field, varint
 from corum.raft import Entry, EntryType
 from corum.server.operations import V2_REQUEST
 from corum.server.proposals import Answer
+from corum.server.request_ids import ID_AT
 from corum.v2store import Event, Request, V2Error, Waiter
 from corum.values import NS_PER_MS
 
@@ -57,10 +58,11 @@ class V2:
         node = self._node
         if self.deaf:
             self._refuse_if_deaf()
-        request_id, _ = node.proposals.ids.next()
-        data = encode(request, request_id)
-        waiter = node.proposals.wait(request_id, call, V2_REQUEST, request, answer, node.now_ns)
-        node.proposals.queued.append(Entry(0, 0, EntryType.NORMAL, data, waiter))
+        proposals = node.proposals
+        request_id, header = proposals.ids.next()
+        data = encode(request, header[ID_AT:])
+        waiter = proposals.wait(request_id, call, V2_REQUEST, request, answer, node.now_ns)
+        proposals.queued.append(Entry(0, 0, EntryType.NORMAL, data, waiter))
 
     def member_runs(self, member: int, version: str, *, corum: bool) -> None:
         """What another member was found to be: etcd from 3.6 on dies of a v2 entry in the log."""
@@ -86,10 +88,11 @@ class V2:
     def apply(self, request: Request) -> Event | V2Error | bytes:
         """Carry out a committed request; member attributes and versions of 3.5 land here too."""
         result = v2store.apply(self.store, request, self._node.ports.unix_time_ns())
-        if request.path.startswith(RIGHTS):
-            self.rights_moved = True
-        if isinstance(result, Event) and request.path.startswith(v2store.CLUSTER_PREFIX + "/"):
-            self._node.versions.told_by_v2(request.path, request.val)
+        path = request.path
+        if not path.startswith(v2store.KEYS_PREFIX):
+            self.rights_moved = self.rights_moved or path.startswith(RIGHTS)
+            if path.startswith(v2store.CLUSTER_PREFIX + "/") and isinstance(result, Event):
+                self._node.versions.told_by_v2(path, request.val)
         return b"" if result is None else result
 
     def tick(self, now_ns: int) -> None:
@@ -168,20 +171,30 @@ _METHODS: Final = {
 }
 
 
-def encode(request: Request, request_id: int) -> bytes:
+def encode(request: Request, identity: bytes) -> bytes:
     """etcdserverpb.Request as etcd up to 3.5 writes it: every scalar present (peer-wire §6).
 
-    By hand: a message class takes six times as long.
+    By hand: a message class takes six times as long. `identity` is the field of the request's id.
     """
     path, val = request.path.encode("utf-8", "replace"), request.val.encode("utf-8", "replace")
+    # Most ask for nothing but a value.
+    is_plain = not (
+        request.dir or request.prev_value or request.prev_index or request.prev_exist is not None
+        or request.expiration_ns or request.recursive or request.sorted or request.refresh
+        or request.time_ns
+    )  # fmt: skip
+    return b"%b%b\x1a%b%b\x22%b%b%b" % (
+        identity, _METHODS[request.method], varint(len(path)), path, varint(len(val)), val,
+        _PLAIN if is_plain else _options(request),
+    )  # fmt: skip
+
+
+def _options(request: Request) -> bytes:
+    """All fields from `dir` on."""
     prev_value = request.prev_value.encode("utf-8", "replace")
     prev_exist = request.prev_exist
     return b"".join(
         (
-            b"\x08", varint(request_id),
-            _METHODS[request.method],
-            b"\x1a", varint(len(path)), path,
-            b"\x22", varint(len(val)), val,
             b"\x28\x01" if request.dir else b"\x28\x00",
             b"\x32", varint(len(prev_value)), prev_value,
             b"\x38", varint(request.prev_index),
@@ -194,6 +207,9 @@ def encode(request: Request, request_id: int) -> bytes:
             b"\x80\x01\x00\x88\x01\x01" if request.refresh else b"\x80\x01\x00",
         )
     )  # fmt: skip
+
+
+_PLAIN: Final = _options(Request("PUT"))
 
 
 def decode(data: bytes) -> tuple[int, Request]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from json.encoder import encode_basestring
 from typing import Any, Final
 
-from corum.v2store.gojson import format_time, parse_time, quote
+from corum.v2store.gojson import escape_rest, format_time, parse_time
 
 GET: Final = "get"
 CREATE: Final = "create"
@@ -44,26 +45,30 @@ class NodeView:
 
     def to_json(self, prefix: str = "") -> str:
         """etcd's field order; empty and zero fields are left out; `prefix` is cut off the keys."""
-        parts: list[str] = []
+        return escape_rest(self.to_json_almost(prefix))
+
+    def to_json_almost(self, prefix: str) -> str:
+        """The same with strings that are not escaped as Go does it yet."""
+        text = "{"
         key = self.key.removeprefix(prefix)
         if key:
-            parts.append(f'"key":{quote(key)}')
+            text += f'"key":{encode_basestring(key)},'
         if self.value is not None:
-            parts.append(f'"value":{quote(self.value)}')
+            text += f'"value":{encode_basestring(self.value)},'
         if self.directory:
-            parts.append('"dir":true')
+            text += '"dir":true,'
         if self.expire_ns:
-            parts.append(f'"expiration":"{format_time(self.expire_ns)}"')
+            text += f'"expiration":"{format_time(self.expire_ns)}",'
         if self.ttl_s:
-            parts.append(f'"ttl":{self.ttl_s}')
+            text += f'"ttl":{self.ttl_s},'
         if self.nodes:
-            inner = ",".join([node.to_json(prefix) for node in self.nodes])
-            parts.append(f'"nodes":[{inner}]')
+            inner = ",".join([node.to_json_almost(prefix) for node in self.nodes])
+            text += f'"nodes":[{inner}],'
         if self.modified_index:
-            parts.append(f'"modifiedIndex":{self.modified_index}')
+            text += f'"modifiedIndex":{self.modified_index},'
         if self.created_index:
-            parts.append(f'"createdIndex":{self.created_index}')
-        return "{" + ",".join(parts) + "}"
+            text += f'"createdIndex":{self.created_index},'
+        return text[:-1] + "}" if len(text) > 1 else "{}"
 
 
 class Event:
@@ -91,10 +96,10 @@ class Event:
         """The body for a client (etcd adds a newline). `no_value`: noValueOnSuccess=true."""
         if no_value and self.action in _VALUE_LEFT_OUT:
             return f'{{"action":"{self.action}"}}'
-        text = f'{{"action":"{self.action}","node":{self.node.to_json(prefix)}'
+        text = f'{{"action":"{self.action}","node":{self.node.to_json_almost(prefix)}'
         if self.prev_node is not None:
-            text += f',"prevNode":{self.prev_node.to_json(prefix)}'
-        return text + "}"
+            text += f',"prevNode":{self.prev_node.to_json_almost(prefix)}'
+        return escape_rest(text + "}")
 
     def to_saved_json(self) -> str:
         """As it stands in a snapshot: full keys, and whether it was a refresh."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Final
 
@@ -31,12 +32,17 @@ _REPLACEMENTS: Final = {
 
 def quote(text: str) -> str:
     """A JSON string."""
-    quoted = encode_basestring(text)
-    if quoted.isascii() and not _needs_more(quoted):
-        return quoted
-    if _special.search(quoted):
-        return _escape.sub(_replace, quoted)
-    return quoted
+    return escape_rest(encode_basestring(text))
+
+
+def escape_rest(json: str) -> str:
+    """Go's JSON of that of Python, whose strings `encode_basestring` made.
+
+    Of a whole text at once, as what is different never stands outside of its strings.
+    """
+    if (json.isascii() and not _needs_more(json)) or not _special.search(json):
+        return json
+    return _escape.sub(_replace, json)
 
 
 def _needs_more(quoted: str) -> bool:
@@ -61,10 +67,15 @@ def format_time(ns: int) -> str:
     if not ns:
         return ZERO_TIME
     seconds, fraction = divmod(ns, _NS)
-    text = (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
+    text = _format_second(seconds)
     if fraction:
         text += f".{fraction:09d}".rstrip("0")
     return text + "Z"
+
+
+@lru_cache(maxsize=4096)  # expiries crowd in few seconds
+def _format_second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
 
 
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")

@@ -32,14 +32,15 @@ class EventHistory:
         self.last_index = 0
 
     def add(self, event: Event) -> None:
-        capacity = len(self.events)
-        self.events[self.back] = event
+        events = self.events
+        capacity = len(events)
+        events[self.back] = event
         self.back = (self.back + 1) % capacity
         if self.size == capacity:
-            self.front = (self.front + 1) % capacity
+            self.front = self.back
         else:
             self.size += 1
-        oldest = self.events[self.front]
+        oldest = events[self.front]
         assert oldest is not None
         self.start_index = oldest.node.modified_index
         self.last_index = event.node.modified_index

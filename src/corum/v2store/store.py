@@ -250,6 +250,22 @@ class Store:
             raise V2Error(errors.RAFT_INTERNAL, cause, self.index)
         if replace is not None and replace.is_dir:
             raise V2Error(errors.NOT_FILE, path, self.index)
+        previous = None
+        if replace is not None:
+            parent, previous = replace.parent, replace.view(now_ns)
+        else:
+            parent = self._make_parent(path)
+        self.index += 1
+        if expire_ns < YEAR_2000_NS:
+            expire_ns = 0
+        node = Node(path, self.index, parent, value=value, expire_ns=expire_ns)
+        self.tree.add(node, replace)
+        event = Event(action, node.view(now_ns), self.index)
+        event.prev_node = previous
+        return event
+
+    def _make_parent(self, path: str) -> Node:
+        """The directory of a new node; raises 104, and 105 if the node is there already."""
         folder, _, name = path.rpartition("/")
         try:
             parent = self.tree.make_dirs(folder, self.index)
@@ -257,20 +273,9 @@ class Store:
             self.stats.failed(SET, error.code)  # besides the action's own: etcd counts twice
             raise
         assert parent.children is not None
-        if replace is None and name in parent.children:
+        if name in parent.children:
             raise V2Error(errors.NODE_EXISTS, path, self.index)
-        previous = None
-        if replace is not None:
-            previous = replace.view(now_ns)
-            self.tree.remove(replace)
-        self.index += 1
-        if expire_ns < YEAR_2000_NS:
-            expire_ns = 0
-        node = Node(path, self.index, parent, value=value, expire_ns=expire_ns)
-        self.tree.add(node)
-        event = Event(action, node.view(now_ns), self.index)
-        event.prev_node = previous
-        return event
+        return parent
 
     def _change(
         self, action: str, node: Node, value: str, expire_ns: int, now_ns: int, *, refresh: bool

@@ -70,8 +70,9 @@ class Node:
     def view(self, now_ns: int, *, depth: int = 0, ordered: bool = False) -> NodeView:
         """As clients see it; with the children of `depth` levels (hidden ones left out)."""
         view = NodeView(self.path, self.modified_index, self.created_index)
-        view.expire_ns = self.expire_ns
-        view.ttl_s = self.ttl_s(now_ns)
+        if self.expire_ns:
+            view.expire_ns = self.expire_ns
+            view.ttl_s = self.ttl_s(now_ns)
         if self.children is None:
             view.value = self.value
             return view
@@ -153,11 +154,15 @@ class Tree:
             node = child
         return node
 
-    def add(self, node: Node) -> None:
+    def add(self, node: Node, replaced: Node | None = None) -> None:
+        """Put a node among its parent's children, in the place of a file or of nothing."""
         assert node.parent is not None
-        assert node.parent.children is not None
-        assert node.name not in node.parent.children
-        node.parent.children[node.name] = node
+        children = node.parent.children
+        assert children is not None
+        assert children.get(node.name) is replaced
+        if replaced is not None:
+            self.expiry.forget(replaced)
+        children[node.name] = node
         self.expiry.update(node)
 
     def remove(self, node: Node, removed: Callable[[str], None] | None = None) -> None:

@@ -18,6 +18,11 @@ _U64_MAX: Final = 2**64 - 1
 _I64_HALF: Final = 2**63
 FORM_MAX: Final = 10 << 20
 """Bytes of a form, and with that of a value: etcd's --max-request-bytes holds for v3 only."""
+_FLAG_ORDER: Final = ("recursive", "sorted", "wait", "dir", "quorum", "stream")
+_FLAGS: Final = frozenset(_FLAG_ORDER)
+_NO_FLAGS: Final[frozenset[str]] = frozenset()
+_HARMLESS: Final = frozenset(("value",))
+"""Parameters that any request may have, and any text may be."""
 FORM: Final = "application/x-www-form-urlencoded"
 PREFIX: Final = "/v2/keys"
 
@@ -39,13 +44,13 @@ class Wanted:
 def form_of(query: str, content_type: str, body: bytes, verb: str) -> Form:
     """Parameters of body (PUT and POST of a form) and query; of repeated ones the first counts."""
     found: Form = {}
-    sources = [query]
-    if verb in ("PUT", "POST") and content_type.partition(";")[0].strip().lower() == FORM:
+    sources = [query] if query else []
+    if verb in ("PUT", "POST") and _is_form(content_type):
         if len(body) > FORM_MAX:
             raise V2Error(errors.INVALID_FORM, "http: POST too large")
         sources.insert(0, body.decode("utf-8", "replace"))
     for source in sources:
-        for pair in source.split("&") if source else ():
+        for pair in source.split("&"):
             if not pair:
                 continue
             if "%" not in pair and "+" not in pair and ";" not in pair:
@@ -59,8 +64,12 @@ def form_of(query: str, content_type: str, body: bytes, verb: str) -> Form:
             if ";" in pair:
                 raise V2Error(errors.INVALID_FORM, "invalid semicolon separator in query")
             name, _, text = pair.partition("=")
-            found.setdefault(_unescape(name), _unescape(text))
+            found.setdefault(name if name.isalpha() else _unescape(name), _unescape(text))
     return found
+
+
+def _is_form(content_type: str) -> bool:
+    return content_type == FORM or content_type.partition(";")[0].strip().lower() == FORM
 
 
 def _unescape(text: str) -> str:
@@ -75,59 +84,59 @@ def _unescape(text: str) -> str:
 def parse(verb: str, path: str, form: Form, now_ns: int) -> Wanted:
     """The request, or the first thing wrong with it (V2Error with index 0)."""
     key = unquote(path, errors="replace") if "%" in path else path
-    key = key.removeprefix(PREFIX)
-    prev_index = _number(form, "prevIndex")
-    since = _number(form, "waitIndex")
-    flags = {
-        name: _flag(form, name)
-        for name in ("recursive", "sorted", "wait", "dir", "quorum", "stream")
-    }
-    if flags["wait"] and verb != "GET":
+    path = KEYS_PREFIX + key.removeprefix(PREFIX)
+    method = "QGET" if verb in ("GET", "HEAD") else verb
+    if form.keys() <= _HARMLESS:
+        return Wanted(Request(method, path, form.get("value", "")))
+    prev_index = _number(form, "prevIndex") if "prevIndex" in form else 0
+    since = _number(form, "waitIndex") if "waitIndex" in form else 0
+    flags = _NO_FLAGS if _FLAGS.isdisjoint(form) else _flags(form)
+    wait = "wait" in flags
+    if wait and verb != "GET":
         raise V2Error(errors.INVALID_FIELD, '"wait" can only be used with GET requests')
     if form.get("prevValue") == "":
         raise V2Error(errors.PREV_VALUE_REQUIRED, '"prevValue" cannot be empty')
-    no_value = _flag(form, "noValueOnSuccess")
-    expiration_ns = _expiration(form, now_ns)
-    prev_exist = _optional_flag(form, "prevExist")
-    refresh = bool(_optional_flag(form, "refresh"))
+    no_value = "noValueOnSuccess" in form and _as_bool(
+        form["noValueOnSuccess"], '"noValueOnSuccess"'
+    )
+    expiration_ns = _expiration(form, now_ns) if "ttl" in form else 0
+    prev_exist = _as_bool(form["prevExist"], "prevExist") if "prevExist" in form else None
+    refresh = "refresh" in form and _as_bool(form["refresh"], "refresh")
     if refresh:
         if form.get("value"):
             raise V2Error(errors.REFRESH_VALUE, "A value was provided on a refresh")
         if not form.get("ttl"):
             raise V2Error(errors.REFRESH_TTL_REQUIRED, "No TTL value set")
     request = Request(
-        "QGET" if verb in ("GET", "HEAD") else verb,
-        KEYS_PREFIX + key,
+        method,
+        path,
         form.get("value", ""),
-        flags["dir"],
+        "dir" in flags,
         form.get("prevValue", ""),
         prev_index,
         prev_exist,
         expiration_ns,
-        flags["recursive"],
-        flags["sorted"],
+        "recursive" in flags,
+        "sorted" in flags,
         refresh,
     )
-    return Wanted(request, flags["wait"], since, flags["quorum"], flags["stream"], no_value)
+    return Wanted(request, wait, since, "quorum" in flags, "stream" in flags, no_value)
+
+
+def _flags(form: Form) -> frozenset[str]:
+    """Those that are set."""
+    return frozenset(
+        [name for name in _FLAG_ORDER if name in form and _as_bool(form[name], f'"{name}"')]
+    )
 
 
 def _number(form: Form, name: str) -> int:
-    text = form.get(name, "")
+    text = form[name]
     if not text:
         return 0
     if not _NUMBER.fullmatch(text) or int(text) > _U64_MAX:
         raise V2Error(errors.INDEX_NOT_A_NUMBER, f'invalid value for "{name}"')
     return int(text)
-
-
-def _flag(form: Form, name: str) -> bool:
-    if name not in form:
-        return False
-    return _as_bool(form[name], f'"{name}"')
-
-
-def _optional_flag(form: Form, name: str) -> bool | None:
-    return _as_bool(form[name], name) if name in form else None
 
 
 def _as_bool(text: str, shown: str) -> bool:
@@ -139,7 +148,7 @@ def _as_bool(text: str, shown: str) -> bool:
 
 
 def _expiration(form: Form, now_ns: int) -> int:
-    text = form.get("ttl", "")
+    text = form["ttl"]
     if not text:
         return 0
     if not _NUMBER.fullmatch(text) or int(text) > _U64_MAX:
