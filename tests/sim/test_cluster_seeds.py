@@ -12,7 +12,24 @@ from corum.sim.cluster_simulation import ClusterSimulation
 from corum.sim.coverage import summary
 
 SEEDS, LONG_SEEDS = 4, 300
-REACHING = (35, 68)
+FEW = 12
+OFTEN = (
+    "partitions",
+    "refused dials",
+    "messages lost",
+    "processes killed",
+    "power failures",
+    "elections",
+    "logs compacted",
+    "snapshots installed",
+)
+SELDOM = (
+    "torn tails repaired",
+    "early successions",
+    "members added",
+    "members removed",
+    "snapshots taken over at a start",
+)
 _FAILED_ONCE = Path(__file__).with_name("seeds.txt").read_text().splitlines()
 _NAMED = [words[0] for line in _FAILED_ONCE if (words := line.split("#")[0].split())]
 FAILED_ONCE = [tuple(int(n) for n in one.split("/")) for one in _NAMED if "/" in one]
@@ -33,10 +50,15 @@ def test_what_failed_once_stays_repaired(long: bool) -> None:
 
 @pytest.mark.slow
 def test_many_seeds(long: bool) -> None:
+    """Among them is everything that may happen."""
     if not long:
         pytest.skip("takes minutes (--long)")
+    told = Counter[str]()
     for seed in range(2_000, 2_000 + LONG_SEEDS):
-        assert run(seed, 3, False, 20)[2] == "", f"seed {seed}"
+        _, _, failure, counts = run(seed, 3, False, 20)
+        assert failure == "", f"seed {seed}"
+        told += counts
+    assert {*OFTEN, *SELDOM} <= {*told}
 
 
 @pytest.mark.slow
@@ -50,27 +72,15 @@ def test_the_same_seed_is_exactly_the_same_run() -> None:
 
 @pytest.mark.slow
 def test_the_runs_reach_what_they_are_for() -> None:
-    """Every kind of fault that is rare, and what members do about it."""
+    """A few of them have all that half of them have."""
     told, compared = Counter[str](), 0
-    for seed in REACHING:
+    for seed in range(FEW):
         simulation = ClusterSimulation(seed)
         simulation.run()
         told += simulation.told
         compared += simulation.compared
-    for event in (
-        "partitions",
-        "refused dials",
-        "messages lost",
-        "processes killed",
-        "power failures",
-        "torn tails repaired",
-        "elections",
-        "early successions",
-        "members added",
-        "logs compacted",
-        "snapshots installed",
-        "snapshots taken over at a start",
-    ):
-        assert told[event], event
+        if compared and {*OFTEN} <= {*told}:
+            break
+    assert {*OFTEN} <= {*told}
     assert compared, "no hashes were compared"
-    assert "torn tails repaired" in summary([told])
+    assert "elections" in summary([told])
