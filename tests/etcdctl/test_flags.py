@@ -5,6 +5,7 @@ import pytest
 from corum.cli import gotext
 from corum.cli.command import Command, resolve, suggestions
 from corum.cli.etcdctl.commands import PROGRAM
+from corum.cli.etcdctl.context import _is_address
 from corum.cli.flags import Flag, FlagError, boolean, duration, help_lines, integer, parse, text
 
 FLAGS = (
@@ -182,3 +183,20 @@ def test_quotes_are_gos(data: bytes, quoted: str) -> None:
 )
 def test_sizes(number: int, shown: str) -> None:
     assert gotext.human_bytes(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "right"),
+    [
+        ("127.0.0.1:2379", True),
+        ("http://[::1]:2379/", True),
+        ("unix:///run/etcd.sock", True),
+        ("http://127.0.0.1:99999", False),
+        ("http://127.0.0.1:x", False),
+        ("localhost", False),
+        ("[::1]", False),
+    ],
+)
+def test_an_endpoint_has_a_port(endpoint: str, right: bool) -> None:
+    """What nobody can dial is refused in words."""
+    assert _is_address(endpoint) is right

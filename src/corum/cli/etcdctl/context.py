@@ -36,6 +36,8 @@ CONFLICT = (
     "(either unset environment variable or disable flag))"
 )
 
+PORTS_MAX = 65_536
+
 
 class Context:
     """What a command works with. The connection is made when it is first asked for."""
@@ -90,6 +92,9 @@ class Context:
 
         values = self.values
         user, password = self._credentials()
+        for endpoint in endpoints:
+            if endpoint and not _is_address(endpoint):
+                raise ExitError(EXIT_ERROR, f"no address of a member: {endpoint}")
         try:
             options = Options(
                 endpoints,
@@ -256,6 +261,12 @@ def log(level: str, message: str, **fields: object) -> None:
     sys.stderr.write(
         json.dumps({**line, **fields}, ensure_ascii=False, separators=(",", ":")) + "\n"
     )
+
+
+def _is_address(endpoint: str) -> bool:
+    """Is it a socket's path, or does a port stand at its end?"""
+    port = endpoint.rstrip("/").rpartition(":")[2]
+    return endpoint.startswith("unix") or (port.isdecimal() and int(port) < PORTS_MAX)
 
 
 def log_failure(error: ClientError, endpoints: Sequence[str]) -> None:
