@@ -39,7 +39,7 @@ from corum.backend.bbolt_format import (
 _DEPTH_MAX: Final = 32
 
 
-class _Page(NamedTuple):
+class Page(NamedTuple):
     """A page's place in `image`; `start` is its header's offset, `stop` the end of its overflow."""
 
     image: bytes | mmap
@@ -85,7 +85,7 @@ class Database:
     def buckets(self) -> Iterator[Bucket]:
         """All top-level buckets, by name."""
         for page in self._leaves(self._page(self._meta.root)):
-            for flags, name, value in _leaf_elements(page):
+            for flags, name, value in leaf_elements(page):
                 if not flags & NESTED or len(value) < BUCKET.size:
                     raise BboltError(f"page {page.id}: {name!r} is not a bucket")
                 yield Bucket(self, name, value)
@@ -120,12 +120,12 @@ class Database:
             return None
         return meta if meta.page_bytes >= 512 else None
 
-    def _page(self, number: int) -> _Page:
+    def _page(self, number: int) -> Page:
         """The header of page `number`, checked."""
         if not 2 <= number < self._meta.high_water:
             raise BboltError(f"page {number} is outside the file")
         start = number * self.page_bytes
-        page = _page_at(self._map, start, number)
+        page = page_at(self._map, start, number)
         stop = start + (1 + HEADER.unpack_from(self._map, start)[3]) * self.page_bytes
         if page.id != number:
             raise BboltError(f"page {number} calls itself page {page.id}")
@@ -133,7 +133,7 @@ class Database:
             raise BboltError(f"page {number} runs over the end of the file")
         return page._replace(stop=stop)
 
-    def _leaves(self, page: _Page) -> Iterator[_Page]:
+    def _leaves(self, page: Page) -> Iterator[Page]:
         """The leaf pages below `page`, from left to right."""
         left = self._meta.high_water
         stack = [iter((page,))]
@@ -174,18 +174,18 @@ class Bucket:
         self._database = database
         self._value = value
 
-    def _top(self) -> _Page:
+    def _top(self) -> Page:
         root = BUCKET.unpack_from(self._value)[0]
         if root:
             return self._database._page(root)
-        return _page_at(self._value, BUCKET.size, 0)
+        return page_at(self._value, BUCKET.size, 0)
 
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
         page = self._top()
         for _ in range(_DEPTH_MAX):
             if page.kind == LEAF:
-                return next((v for _, k, v in _leaf_elements(page) if k == key), None)
+                return next((v for _, k, v in leaf_elements(page) if k == key), None)
             children = _branches(page)
             place = bisect_right(children, key, key=lambda child: child[0])
             page = self._database._page(children[max(place - 1, 0)][1])
@@ -195,7 +195,7 @@ class Bucket:
         """All rows ascending, a leaf page at a time."""
         before: bytes | None = None
         for page in self._database._leaves(self._top()):
-            elements = _leaf_elements(page)
+            elements = leaf_elements(page)
             if not elements:
                 continue
             rows = [(key, value) for flags, key, value in elements if not flags]
@@ -207,7 +207,7 @@ class Bucket:
             yield rows
 
 
-def _page_at(image: bytes | mmap, start: int, number: int) -> _Page:
+def page_at(image: bytes | mmap, start: int, number: int) -> Page:
     """The page whose header is at `start`; ends with the image."""
     try:
         id_, kind, count, _ = HEADER.unpack_from(image, start)
@@ -215,10 +215,10 @@ def _page_at(image: bytes | mmap, start: int, number: int) -> _Page:
         raise BboltError(f"page {number} is cut off") from None
     if kind not in (BRANCH, LEAF):
         raise BboltError(f"page {number} is of kind {kind:#x}, neither branch nor leaf")
-    return _Page(image, id_, kind, count, start, len(image))
+    return Page(image, id_, kind, count, start, len(image))
 
 
-def _leaf_elements(page: _Page) -> list[tuple[int, bytes, bytes]]:
+def leaf_elements(page: Page) -> list[tuple[int, bytes, bytes]]:
     """Flags, key and value of each element."""
     image, at, stop = page.image, page.start + HEADER_BYTES, page.stop
     if at + page.elements * ELEMENT_BYTES > stop:
@@ -236,7 +236,7 @@ def _leaf_elements(page: _Page) -> list[tuple[int, bytes, bytes]]:
     return out
 
 
-def _branches(page: _Page) -> list[tuple[bytes, int]]:
+def _branches(page: Page) -> list[tuple[bytes, int]]:
     """Smallest key and page of each child."""
     image, at, stop = page.image, page.start + HEADER_BYTES, page.stop
     if not page.elements or at + page.elements * ELEMENT_BYTES > stop:

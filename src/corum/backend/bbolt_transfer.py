@@ -46,7 +46,7 @@ def load(
     error leaves a part behind. Raises BboltError, BackendError.
     """
     unknown: list[str] = []
-    waiting_rows = waiting_bytes = 0
+    filling = Filling(backend)
     for bucket in database.buckets():
         name = bucket.name.decode("utf-8", "backslashreplace")
         if name not in schema.ETCD_BUCKETS:
@@ -55,15 +55,29 @@ def load(
         if name in leave_out:
             continue
         for rows in bucket.scan():
-            _refuse_long_keys(name, rows)
-            backend.bucket(name).pending.update(rows)
-            waiting_rows += len(rows)
-            waiting_bytes += sum([len(value) for _, value in rows])
-            if waiting_rows >= _BATCH_ROWS or waiting_bytes >= _BATCH_BYTES:
+            if filling.add(name, rows):
                 commit(backend, consistent_index, term)
-                waiting_rows = waiting_bytes = 0
     commit(backend, consistent_index, term)
     return unknown
+
+
+class Filling:
+    """Rows on their way into an empty backend, from a source that yields them in order."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._rows = self._bytes = 0
+
+    def add(self, name: str, rows: Sequence[Row]) -> bool:
+        """Take rows of bucket `name`; True: time to commit. Raises BboltError."""
+        _refuse_long_keys(name, rows)
+        self._backend.bucket(name).pending.update(rows)
+        self._rows += len(rows)
+        self._bytes += sum([len(value) for _, value in rows])
+        full = self._rows >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES
+        if full:
+            self._rows = self._bytes = 0
+        return full
 
 
 def _refuse_long_keys(name: str, rows: Sequence[Row]) -> None:

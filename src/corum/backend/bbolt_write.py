@@ -6,7 +6,8 @@ quarter of the work), the second yields the file from front to back. The alterna
 file, costs the disk a write and a read of the whole store. Memory: one page per level of a tree.
 
 Pages are filled to the brim, leaves and branches follow each other as they fill, the catalog of
-buckets comes last. No freelist is written (etcd never has one: bbolt rebuilds it on opening).
+buckets comes last; page 0 says so, and a receiver of ours reads the file while it comes
+(`bbolt_stream`). No freelist is written (etcd never has one: bbolt rebuilds it on opening).
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from corum.backend.bbolt_format import (
     fnv1a,
     is_unordered,
 )
+from corum.backend.bbolt_stream import MARK_AT, Span, mark_of
 
 
 class Source(NamedTuple):
@@ -71,10 +73,14 @@ class Image:
         self._sources = sorted(sources, key=lambda source: source.name)
         assert all(a.name != b.name for a, b in pairwise(self._sources)), "two buckets of a name"
         layout = _Layout()
+        spans: list[Span] = []
         for source in self._sources:
+            first = layout.next
             for _ in layout.pages(source):
                 pass
+            spans.append(Span(source.name, first, layout.next))
         self._layout = layout
+        self._mark = mark_of(spans)
         self._catalog = [
             (source.name, BUCKET.pack(root, 0))
             for source, root in zip(self._sources, layout.roots, strict=True)
@@ -110,6 +116,8 @@ class Image:
         meta = Meta(MAGIC, VERSION, PAGE_BYTES, 0, root, 0, NO_FREELIST, self._high_water, number)
         body = META_BODY.pack(*meta)
         page = HEADER.pack(number, META, 0, 0) + body + CHECKSUM.pack(fnv1a(body))
+        if number == 0:
+            page = page.ljust(MARK_AT, b"\0") + self._mark
         return page.ljust(PAGE_BYTES, b"\0")
 
 

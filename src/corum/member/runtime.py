@@ -212,6 +212,7 @@ class Runtime:
         self._cleanup.append(self.backend.close)
         if first is None:
             booted = boot.restart(data, self.backend, force_new_cluster=settings.force_new_cluster)
+            self._received.forget()  # what the log does not name, or what was just taken over
         elif self._others:
             booted = boot.join(data, first)
         else:

@@ -6,6 +6,7 @@ may be interrupted: the mark that the index is complete comes last.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from corum.backend import Backend, BackendError, schema
@@ -26,6 +27,26 @@ def needs_index(backend: Backend) -> bool:
     )
 
 
+class Indexing:
+    """Makes the index of a backend that has none, from revisions as they come, oldest first."""
+
+    def __init__(self, backend: Backend) -> None:
+        backend.defer_own = False
+        self._backend = backend
+        self._buckets = Buckets(backend)
+
+    def add(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """Rows of the `key` bucket; commit now and then, rows and index together."""
+        add = self._buckets.add_revision
+        for stored, kv in rows:
+            add(stored, kv)
+        self._backend.put(schema.INDEX_META, INDEXED_KEY, MAIN.pack(main_of(rows[-1][0])))
+
+    def finish(self) -> None:
+        """All revisions were added; the next commit makes the index complete."""
+        self._backend.put(schema.INDEX_META, LAYOUT_KEY, LAYOUT)
+
+
 def rebuild_index(backend: Backend) -> None:
     """Drop the index and make it anew, committing on the way; nobody else may use the backend.
 
@@ -36,18 +57,15 @@ def rebuild_index(backend: Backend) -> None:
         while rows := backend.range(name, limit=_BATCH_ROWS):
             backend.bucket(name).pending.update(dict.fromkeys([key for key, _ in rows]))
             _commit(backend)
-    buckets = Buckets(backend)
+    indexing = Indexing(backend)
     waiting = 0
     for rows in backend.bucket(schema.KEY).scan(rows=_SCAN_ROWS):
-        for stored, kv in rows:
-            buckets.add_revision(stored, kv)
-        indexed = MAIN.pack(main_of(rows[-1][0]))
-        backend.put(schema.INDEX_META, INDEXED_KEY, indexed)
+        indexing.add(rows)
         waiting += len(rows)
         if waiting >= _BATCH_ROWS:
             waiting = 0
             _commit(backend)
-    backend.put(schema.INDEX_META, LAYOUT_KEY, LAYOUT)
+    indexing.finish()
     _commit(backend)
 
 

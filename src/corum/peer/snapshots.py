@@ -1,8 +1,9 @@
 """A whole member's state on its way to another one (peer-wire §3).
 
 Out: the v2 store goes in the message, the backend after it as a bbolt file made from a view, piece
-by piece. In: the file is written as it comes, then made into a backend beside the running one; only
-then Raft hears of the snapshot, so that installing it is a change of files and no more.
+by piece. In: the file is written as it comes, and made into a backend beside the running one, at
+the same time if it is one of ours; only then Raft hears of the snapshot, so that installing it is a
+change of files and no more.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ PIECE_BYTES: Final = 1 << 20
 STALLED_NS: Final = 20 * NS_PER_S
 """A transfer that does not move for so long is given up, if the member has been lost or has come
 anew meanwhile: a machine that lost power does not close its connections."""
+AHEAD_BYTES: Final = 2 << 20
+"""Received and not written: beyond, no more is asked for. The next come while these are written."""
 SENT_MAX: Final = 16
 """Snapshots under way from one member."""
 RECEIVED_MAX: Final = 2
@@ -50,7 +53,7 @@ class Keeper(Protocol):
         """Make it durable under the index's name."""
         ...
 
-    def prepare(self, index: int, term: int) -> None:
+    def prepare(self, file: Any, index: int, term: int) -> None:
         """Make the kept database into a backend, beside the one in use."""
         ...
 
@@ -286,6 +289,10 @@ class Reception:
         self._message: Message | None = None
         self._file: Any = None
         self._waiting: list[bytes] = []
+        self._ahead = 0
+        """Bytes taken from the transport and not written."""
+        self._owed = 0
+        """Of these, what the transport has not been told of."""
         self._writing = False
         self._whole = False
         self._gone = False
@@ -303,7 +310,15 @@ class Reception:
                 self._refuse(400, f"failed to decode raft message ({error})")
         else:
             self._waiting.append(data)
+            self._ahead += len(data)
+            self._owed += len(data)
+            self._give_room()
         self._write()
+
+    def _give_room(self) -> None:
+        if self._owed and self._ahead <= AHEAD_BYTES:
+            self._peers.wire.consume(self._call, self._owed)
+            self._owed = 0
 
     def _read_head(self) -> None:
         head = self._head
@@ -325,6 +340,7 @@ class Reception:
         self._peers.note("receiving database snapshot", message.sender, index=index)
         if len(head) > end:
             self._waiting.append(head[end:])
+            self._ahead = len(head) - end
 
     def end(self) -> None:
         """The body is whole."""
@@ -363,11 +379,10 @@ class Reception:
         def write() -> None:
             if self._file is None:
                 self._file = keeper.create()
-            for data in waiting:
-                self._file.write(data)
+            self._file.write(b"".join(waiting))
             if whole:
                 keeper.keep(self._file, snapshot.index)
-                keeper.prepare(snapshot.index, snapshot.term)
+                keeper.prepare(self._file, snapshot.index, snapshot.term)
 
         self._peers.node.ports.jobs.start(write, lambda result: self._written(result, size, whole))
 
@@ -378,8 +393,8 @@ class Reception:
         elif isinstance(result, BaseException):
             self._refuse(500, f"failed to save KV snapshot ({result})")
         elif not whole:
-            if size:
-                self._peers.wire.consume(self._call, size)
+            self._ahead -= size
+            self._give_room()
             self._write()
         else:
             self._file = None

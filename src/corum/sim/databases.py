@@ -65,7 +65,7 @@ class Databases:
         self._machine.disk.databases[index] = bytes(file)
         self._machine.effect("database: kept")
 
-    def prepare(self, index: int, term: int) -> None:
+    def prepare(self, file: Any, index: int, term: int) -> None:
         """Make a backend of it."""
         self._machine.disk.received[index] = self._made(index, term)
         self._machine.effect("database: prepared")
