@@ -55,7 +55,7 @@ def main() -> int:
                 end=end, file=sys.stderr, flush=True,
             )  # fmt: skip
     took_s = time.monotonic() - begin
-    if len(seeds) > 1:
+    if len(seeds) > 1 and arguments.members > 1:
         print(summary(told))
     print(f"{len(seeds)} seeds, {len(seeds) / took_s:.2f}/s, failed: {failed}")
     return 1 if failed else 0
