@@ -6,7 +6,7 @@ from corum import errors
 from corum.mvcc import store as store_module
 from corum.pb import rpc
 from corum.server import operations as op
-from corum.server.maintenance import VIEWS_MAX, check_views
+from corum.server.maintenance import DOWNLOADS_MAX, VIEWS_MAX, check_views
 from corum.server.ranges import CHUNK_BYTES, JOBS_MAX
 from server.lone import Lone
 
@@ -61,14 +61,34 @@ def test_who_comes_late_waits_without_a_view(lone: Lone) -> None:
 
 def test_hashes_and_snapshots_are_refused_when_too_many_read(lone: Lone) -> None:
     """A clear error for the client, instead of a backend without room for another reader."""
-    views = [lone.node.backend.view() for _ in range(VIEWS_MAX - 1)]
-    check_views(lone.node)
-    views.append(lone.node.backend.view())
+    node = lone.node
+    for call in range(DOWNLOADS_MAX):
+        node.downloads.send_to_client(call)
     with pytest.raises(errors.EtcdError, match="too many requests"):
-        lone.node.downloads.send_to_client(1_000)
+        node.downloads.send_to_client(1_000)
+    for call in range(DOWNLOADS_MAX):
+        node.downloads.cancel(call)
+    assert node.backend.open_views == DOWNLOADS_MAX, "workers have not seen yet that nobody waits"
+    lone.jobs.run()
+    views = [node.backend.view() for _ in range(VIEWS_MAX - 1)]
+    check_views(node)
+    views.append(node.backend.view())
+    with pytest.raises(errors.EtcdError, match="too many requests"):
+        check_views(node)
     for view in views:
         view.close()
-    check_views(lone.node)
+
+
+def test_nobody_works_for_a_call_that_is_gone(lone: Lone) -> None:
+    """Of calls that wait for room, those that were canceled are forgotten."""
+    ranges = lone.node.ranges
+    calls = range(1_000, 1_000 + 2 * JOBS_MAX)
+    for call in calls:
+        ranges.serve(call, rpc.RangeRequest(key=b"k", range_end=b"l"))
+    for call in calls[JOBS_MAX:]:
+        ranges.cancel(call)
+    lone.turn()
+    assert set(calls) & set(lone.transport.replies) == set(calls[:JOBS_MAX])
 
 
 def test_chunks_make_the_whole(lone: Lone) -> None:

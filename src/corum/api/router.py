@@ -233,6 +233,7 @@ class Router:
             return
         self._forget(call)
         self.node.downloads.cancel(call)
+        self.node.ranges.cancel(call)
         long = self.node.long_calls.get(call)
         if long is not None:
             long.gone()

@@ -192,10 +192,10 @@ class Backend(Protocol):
         """Begin to rewrite the file; None while a batch is in flight: try again later."""
         ...
 
-    def defragmented(self, job: DefragmentJob) -> bool:
+    def defragmented(self, job: DefragmentJob) -> None:
         """Put the rewritten file in place of the old one, or give up if `run` failed.
 
-        False while views of the old file are open: call again when they are closed.
+        Open views keep the old file, which goes with the last of them.
         """
         ...
 

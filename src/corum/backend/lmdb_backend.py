@@ -378,21 +378,16 @@ class LmdbBackend:
         self._defragmenting = _DefragmentJob(self.env, self._copy)
         return self._defragmenting
 
-    def defragmented(self, job: DefragmentJob) -> bool:
+    def defragmented(self, job: DefragmentJob) -> None:
         assert job is self._defragmenting, "not the rewrite in progress"
         assert isinstance(job, _DefragmentJob)
         if job.copied:
-            if self._views:
-                return False
-            self._shut()
-            os.replace(job.copy, self.path)
-            self._sync_directory()
+            self._replace(job.copy)
             self._open()
         else:
             with suppress(OSError):
                 job.copy.unlink(missing_ok=True)
         self._defragmenting = None
-        return True
 
     def adopt(self, path: Path) -> None:
         """Put another file, made by `LmdbBackend` and closed, in place of this one.
@@ -402,6 +397,14 @@ class LmdbBackend:
         """
         assert self._in_flight is None, "a batch is being written"
         assert self._defragmenting is None, "the file is being rewritten"
+        self._replace(path)
+        for bucket in self.buckets.values():
+            bucket.forget()
+        self._open()
+        self._read_index()
+
+    def _replace(self, path: Path) -> None:
+        """`path` becomes our file; the old one is closed, by its last view if there are any."""
         self._txn.abort()
         if not self._views:
             self.env.close()
@@ -411,10 +414,6 @@ class LmdbBackend:
         for lock in (path, self.path):
             lock.with_name(lock.name + "-lock").unlink(missing_ok=True)
         self._sync_directory()
-        for bucket in self.buckets.values():
-            bucket.forget()
-        self._open()
-        self._read_index()
 
     def close(self) -> None:
         for view in tuple(self._views):

@@ -251,11 +251,10 @@ class MemoryBackend:
         self._defragmenting = _DefragmentJob()
         return self._defragmenting
 
-    def defragmented(self, job: DefragmentJob) -> bool:
+    def defragmented(self, job: DefragmentJob) -> None:
         assert job is self._defragmenting, "not the rewrite in progress"
         self._defragmenting = None
         self._size = self.size_in_use
-        return True
 
     def close(self) -> None:
         self._views.clear()

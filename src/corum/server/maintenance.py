@@ -27,7 +27,6 @@ class Defragmentation:
         self._waiting: list[Callable[[BaseException | None], None]] = []
         self._job: Any = None
         self._committing = False
-        self._swap = False
 
     @property
     def active(self) -> bool:
@@ -41,10 +40,7 @@ class Defragmentation:
     def step(self) -> None:
         """Once per turn: whatever can be done next."""
         node = self._node
-        if self._swap:
-            if node.backend.defragmented(self._job):
-                self._finish(None)
-        elif self._job is None and not self._committing and node.store.compaction is None:
+        if self._job is None and not self._committing and node.store.compaction is None:
             self._committing = True
             node.commits.when_durable(self._begin)
 
@@ -56,21 +52,17 @@ class Defragmentation:
             self._node.ports.jobs.start(self._job.run, self._rewritten)
 
     def _rewritten(self, result: Any) -> None:
-        if isinstance(result, BaseException):
-            self._node.backend.defragmented(self._job)
-            self._finish(result)
-        else:
-            self._swap = True
-
-    def _finish(self, error: BaseException | None) -> None:
-        self._job, self._swap = None, False
+        self._node.backend.defragmented(self._job)
+        self._job = None
         self._node.commits.paused = False
         waiting, self._waiting = self._waiting, []
         for done in waiting:
-            done(error)
+            done(result if isinstance(result, BaseException) else None)
 
 
-VIEWS_MAX: Final = 256
+DOWNLOADS_MAX: Final = 16
+"""Snapshots being sent to clients at once; to plan one takes a worker a pass over the backend."""
+VIEWS_MAX: Final = 64
 """Views that are open when clients' snapshots and hashes are refused."""
 
 
@@ -90,7 +82,8 @@ class Downloads:
     def send_to_client(self, call: int) -> None:
         """Begin to send the backend as it is now."""
         node = self._node
-        check_views(node)
+        if len(self._streams) >= DOWNLOADS_MAX:
+            raise errors.TOO_MANY_REQUESTS()
         view = node.backend.view()
 
         def open_image() -> tuple[Image, Callable[[], None]]:

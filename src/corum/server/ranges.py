@@ -42,7 +42,7 @@ class Ranges:
         self._headers = headers
         self._out = out
         self._jobs = world.jobs
-        self._later: list[tuple[Callable[[int, Any], None], int, Any]] = []
+        self._later: dict[int, tuple[Callable[[int, Any], None], Any]] = {}
         """Calls that wait for room, or for what a worker is counting; bounded as calls are."""
         self._jobs_out = 0
         self.ranges_total = 0
@@ -93,7 +93,7 @@ class Ranges:
             self._out.error(call, error)
             return
         if plan is None:
-            self._later.append((self._serve, call, request))
+            self._later[call] = self._serve, request
             return
         if isinstance(plan, RangeResult):
             header = self._headers.at(plan.revision)
@@ -119,7 +119,7 @@ class Ranges:
             self._out.error(call, error)
             return
         if plan is None:
-            self._later.append((self._stream, call, request))
+            self._later[call] = self._stream, request
             return
         header = self._headers.at(self._store.revision)
         if isinstance(plan, RangeResult):
@@ -154,12 +154,15 @@ class Ranges:
     def _finish(self, job: RangeJob) -> None:
         self._store.finish(job)
         self._jobs_out -= 1
-        later, self._later = self._later, []
-        for at, (answer, call, request) in enumerate(later):
+        for call in tuple(self._later):
             if self._crowded:
-                self._later += later[at:]
                 return
+            answer, request = self._later.pop(call)
             answer(call, request)
+
+    def cancel(self, call: int) -> None:
+        """The call is gone; what a worker does for it already is done in vain."""
+        self._later.pop(call, None)
 
     @property
     def _crowded(self) -> bool:

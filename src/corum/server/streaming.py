@@ -78,6 +78,8 @@ class SnapshotStream:
 
     def _produce(self) -> tuple[list[bytes], bool]:
         """Worker: the next messages, and whether they are the last."""
+        if self._gone:
+            return [], True
         if self._pieces is None:
             image, self._close = self._open()
             self._pieces = self._messages(image)
