@@ -132,6 +132,26 @@ def test_a_learner_promoted_by_way_of_a_follower_votes_for_all() -> None:
     scene.converge()
 
 
+def test_a_learner_that_moved_and_was_promoted_is_a_voter_after_a_restart_too() -> None:
+    """What changed its peer URLs made it a voter in the list that a replay is checked against."""
+    scene = ClusterScene()
+    learner = scene.add(learner=True)
+    scene.until(lambda: learner.node.is_learner, "the learner does not hear of itself")
+    scene.wait(1)
+    member = learner.node.members.local
+    update = rpc.MemberUpdateRequest(ID=member, peerURLs=[*learner.urls, "http://m4:2390"])
+    assert scene.ask(scene.leader, "Cluster/MemberUpdate", update).succeeded
+    promote = rpc.MemberPromoteRequest(ID=member)
+    assert scene.ask(scene.leader, "Cluster/MemberPromote", promote).succeeded
+    scene.converge()
+    for machine in scene.cluster.machines:
+        machine.crash(power=True)
+    scene.until(lambda: len(scene.cluster.up) == 4, "they do not come back")
+    scene.converge()
+    for machine in scene.cluster.machines:
+        assert len(machine.node.reconfiguration.conf_state.voters) == 4
+
+
 @pytest.mark.parametrize(
     ("effect", "slow"),
     [

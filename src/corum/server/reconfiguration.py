@@ -154,8 +154,12 @@ class Reconfiguration:
         v2 = self._node.v2
         if change.type == raftpb.ConfChangeRemoveNode:
             v2.member_removed(change.node_id)
-        else:
-            v2.member_added(Member.from_json(change.context))
+            return
+        member = Member.from_json(change.context)
+        if change.type == raftpb.ConfChangeUpdateNode:  # tells of peer URLs only
+            known = v2.members_then().by_id.get(member.id)
+            member.is_learner = known is not None and known.is_learner
+        v2.member_added(member)
 
     def _store(self, writes: Writes) -> None:
         backend = self._node.backend
