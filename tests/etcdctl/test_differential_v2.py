@@ -55,7 +55,7 @@ KEYS = [
     *[step("-o", output, "mk", "--in-order", "/q", "v") for output in OUTPUTS],
     step("--debug", "set", "/x", "a b&c"),
     step("--debug", "rm", "/x"),
-    step("--debug", "get", "/q"),
+    step("--debug", "get", "--quorum=false", "/q"),
     step("--debug", "mkdir", "/y"),
     step("--debug", "mk", "--in-order", "/q", ""),
     step("--debug", "rmdir", "/y"),

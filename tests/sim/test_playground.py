@@ -130,3 +130,21 @@ def test_a_minority_does_nothing() -> None:
     etcd.put("k", "v")
     with pytest.raises(ValueError, match="m4"):
         etcd.kill("m4")
+
+
+def test_a_member_that_stood_still_for_long_comes_back() -> None:
+    """It gives its streams up as dead while bytes of them wait to be read, and opens new ones."""
+    etcd = SimulatedEtcd(members=3)
+    follower = etcd.followers()[0]
+    for number in range(3):
+        etcd.pause(follower)
+        for n in range(40):
+            etcd.put("k", f"{number}.{n}")
+            etcd.advance(0.2)
+        etcd.resume(follower)
+        etcd.advance(2)
+    etcd.kill(etcd.leader())
+    found = etcd.get("k")
+    assert found is not None
+    assert found.text == "2.39"
+    etcd.put("k", "on")

@@ -132,10 +132,7 @@ class Peer:
             return
         self.peer_urls, self._at = list(peer_urls), 0
         for stream in self.incoming:
-            call = stream.call
             stream.close()
-            if call is not None:
-                self._hub.calls.pop(call, None)
         self._drop_channel()
 
     def next_url(self) -> None:
@@ -174,6 +171,11 @@ class Peer:
         )
         hub.calls[call] = stream
         return call
+
+    def hang_up(self, call: int) -> None:
+        """End such a stream; what of it is still on its way to us is nobody's."""
+        self._hub.calls.pop(call, None)
+        self._hub.wire.cancel(call)
 
     # ---- what comes of streams
 
@@ -300,13 +302,8 @@ class Peer:
 
     def close(self) -> None:
         """Talk to it no more."""
-        for stream in (self.app, self.message):
+        for stream in (self.app, self.message, *self.incoming):
             stream.close()
-        for stream in self.incoming:
-            call = stream.call
-            stream.close()
-            if call is not None:
-                self._hub.calls.pop(call, None)
         self._drop_channel()
 
 

@@ -114,6 +114,7 @@ class Dialler(Protocol):
     id: int
 
     def dial(self, stream: InStream) -> int: ...
+    def hang_up(self, call: int) -> None: ...
     def received(self, messages: list[Message]) -> None: ...
     def opened(self, stream: InStream) -> None: ...
     def lost(self, stream: InStream, why: str) -> None: ...
@@ -145,7 +146,7 @@ class InStream:
                 self._heard_ns = now_ns
                 self.call = self._peer.dial(self)
         elif now_ns - self._heard_ns > SILENCE_NS:
-            self._wire.cancel(self.call)
+            self._peer.hang_up(self.call)
             self.end(0, "i/o timeout", now_ns)
 
     def head(self, status: int, headers: list[tuple[str, str]], now_ns: int) -> None:
@@ -174,7 +175,7 @@ class InStream:
         try:
             messages = self._reader.feed(data)
         except CodecError as error:
-            self._wire.cancel(self.call)
+            self._peer.hang_up(self.call)
             self.end(0, str(error), now_ns)
             return
         if messages:
@@ -193,6 +194,6 @@ class InStream:
     def close(self) -> None:
         """Hear no more."""
         if self.call is not None:
-            self._wire.cancel(self.call)
+            self._peer.hang_up(self.call)
         self.call = None
         self.attached = False

@@ -59,7 +59,8 @@ GLOBAL_FLAGS = (
 
 TTL = integer("ttl", 0, "key time-to-live in seconds")
 SORT = boolean("sort", "returns result in sorted order")
-QUORUM = boolean("quorum", "require quorum for get request", short="q")
+QUORUM = boolean("quorum", "require quorum for get request", short="q", default=True)
+"""Go's default is off: a get of ours that no majority stands behind fails instead of being stale."""
 RECURSIVE = boolean("recursive", "watch all keys below it too", short="r")
 AFTER = integer("after-index", 0, "watch after the given index")
 PATH_FLAGS = (
@@ -113,7 +114,7 @@ COMMANDS = (
         "ls", "[key]", "retrieve a directory", "keys:ls", SORT,
         boolean("recursive", "returns all key names below the directory", short="r"),
         boolean("p", "append slash (/) to directories"),
-        QUORUM,
+        boolean("quorum", "require quorum for get request", short="q"),
     ),
     _command(
         "set", "<key> <value>", "set the value of a key", "keys:set_value", TTL,
