@@ -1,4 +1,8 @@
-"""From figures to docs/benchmarks.md and its plots: medians, ratios, goals met and missed."""
+"""From figures to docs/benchmarks.md and its plots: medians, ratios, goals met and missed.
+
+A ratio is the median of the rounds' own: both programs take turns within a round, so what slows
+the machine down for a minute slows both.
+"""
 
 import statistics
 from pathlib import Path
@@ -23,10 +27,24 @@ UNITS = {
     "cpu_ms": " ms CPU",
 }
 LOADS = {load.name: load for scene in SCENES for load in scene.loads if load.measured}
+Rounds = dict[str, list[dict[str, float]]]  # program -> figures of each round
 Medians = dict[str, dict[str, dict[str, float]]]  # load -> program -> figure
 
 
-def medians(results: dict[str, dict[str, list[dict[str, float]]]]) -> Medians:
+def ratios(by_program: Rounds, figure: str, against: str) -> list[float]:
+    """Ours over theirs, round by round; of the medians where the rounds cannot be paired."""
+    mine, theirs = (
+        [run[figure] for run in by_program.get(program, ()) if run.get(figure)]
+        for program in (OURS, against)
+    )
+    if not mine or not theirs:
+        return []
+    if len(mine) != len(theirs):
+        mine, theirs = [statistics.median(mine)], [statistics.median(theirs)]
+    return [our / their for our, their in zip(mine, theirs, strict=True)]
+
+
+def medians(results: dict[str, Rounds]) -> Medians:
     found: Medians = {}
     for load, by_program in results.items():
         for program, runs in by_program.items():
@@ -38,49 +56,52 @@ def medians(results: dict[str, dict[str, list[dict[str, float]]]]) -> Medians:
     return found
 
 
-def met(
-    goal: Goal, mine: dict[str, float], others: dict[str, dict[str, float]]
-) -> tuple[bool, float] | None:
-    """Whether the goal is met, and the ratio (or figure) it was judged by; None without figures."""
-    if goal.figure not in mine:
+def met(goal: Goal, by_program: Rounds) -> tuple[bool, float, list[float]] | None:
+    """Whether the goal is met, the ratio (or figure) it was judged by, and those of the rounds;
+    None without figures."""
+    if goal.against is None:
+        values = [run[goal.figure] for run in by_program.get(OURS, ()) if goal.figure in run]
+    else:
+        values = ratios(by_program, goal.figure, goal.against)
+    if not values:
         return None
-    value = mine[goal.figure]
-    if goal.against is not None:
-        other = others.get(goal.against, {}).get(goal.figure)
-        if not other:
-            return None
-        value /= other
-    return (value >= goal.bound if goal.sign == ">=" else value <= goal.bound), value
+    value = statistics.median(values)
+    return (value >= goal.bound if goal.sign == ">=" else value <= goal.bound), value, values
 
 
 def shown(value: float | None, figure: str) -> str:
     return "" if value is None else plots.number(value) + UNITS.get(figure, "")
 
 
-def goals_table(found: Medians) -> list[str]:
-    lines = ["| load | figure | against | goal | measured | |", "|---|---|---|---|---|---|"]
+def goals_table(results: dict[str, Rounds]) -> list[str]:
+    lines = [
+        "| load | figure | against | goal | measured | rounds | |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, load in LOADS.items():
-        by_program = found.get(name, {})
         for goal in load.goals:
-            judged = met(goal, by_program.get(OURS, {}), by_program)
+            judged = met(goal, results.get(name, {}))
             against = goal.against or ""
             unit = " x" if goal.against else UNITS[goal.figure]
             bound = f"{goal.sign} {plots.number(goal.bound)}{unit}"
             if judged is None:
                 lines.append(
-                    f"| {load.title} | {goal.figure} | {against} | {bound} | | not measured |"
+                    f"| {load.title} | {goal.figure} | {against} | {bound} | | | not measured |"
                 )
                 continue
-            good, value = judged
+            good, value, values = judged
             measured = f"{value:.2f} x" if goal.against else shown(value, goal.figure)
+            told = [f"{one:.2f}" if goal.against else plots.number(one) for one in sorted(values)]
+            spread = f"{told[0]} to {told[-1]}" if len(told) > 1 else ""
             verdict = "met" if good else "**missed**"
             lines.append(
-                f"| {load.title} | {goal.figure} | {against} | {bound} | {measured} | {verdict} |"
+                f"| {load.title} | {goal.figure} | {against} | {bound} | {measured} | {spread} "
+                f"| {verdict} |"
             )
     return lines
 
 
-def figures_table(found: Medians) -> list[str]:
+def figures_table(results: dict[str, Rounds], found: Medians) -> list[str]:
     lines = [
         "| load | figure | Go 3.5.1 | Go newest | corum | corum / 3.5.1 | corum / newest |",
         "|---|---|---|---|---|---|---|",
@@ -92,8 +113,9 @@ def figures_table(found: Medians) -> list[str]:
             if not any(values):
                 continue
             cells = [shown(value, figure) for value in values]
-            mine = values[2]
-            cells += [f"{mine / other:.2f}" if mine and other else "" for other in values[:2]]
+            for other in SERIES[:2]:
+                paired = ratios(results.get(name, {}), figure, other)
+                cells.append(f"{statistics.median(paired):.2f}" if paired else "")
             title = load.title if figure == load.main else ""
             lines.append(f"| {title} | {figure} | {' | '.join(cells)} |")
     return lines
@@ -112,7 +134,7 @@ def figures_of(load: Load) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def draw(found: Medians, folder: Path) -> list[str]:
+def draw(results: dict[str, Rounds], found: Medians, folder: Path) -> list[str]:
     """Write the plots that there are figures for; their file names."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -150,9 +172,9 @@ def draw(found: Medians, folder: Path) -> list[str]:
         goal = next(
             (g for g in LOADS[name].goals if g.figure == "rate" and g.against == NEWEST), None
         )
-        judged = goal and met(goal, found.get(name, {}).get(OURS, {}), found.get(name, {}))
+        judged = goal and met(goal, results.get(name, {}))
         if judged:
-            fine[LOADS[name].title], values[LOADS[name].title] = judged
+            fine[LOADS[name].title], values[LOADS[name].title], _ = judged
     if values:
         title = "Throughput over the newest Go etcd's"
         (folder / "ratios.svg").write_text(plots.ratios(title, values, fine))
@@ -161,9 +183,10 @@ def draw(found: Medians, folder: Path) -> list[str]:
 
 
 def write(page: Path, data: dict[str, Any]) -> None:
-    found = medians(data["results"])
+    results = data["results"]
+    found = medians(results)
     machine, versions = data["machine"], data["versions"]
-    rounds = {len(runs) for by in data["results"].values() for runs in by.values() if runs}
+    rounds = {len(runs) for by in results.values() for runs in by.values() if runs}
     least, most = min(rounds, default=0), max(rounds, default=0)
     counted = f"{most} round{'s' * (most != 1)}" if least == most else f"{least} to {most} rounds"
     lines = [
@@ -173,7 +196,7 @@ def write(page: Path, data: dict[str, Any]) -> None:
         "Go etcd and corum run alternately on fresh data directories of the same file system.",
         "The load comes from one neutral program on etcd's own Go client "
         "(`benchmarks/go/loadgen`), on the same cores.",
-        f"Figures are medians of {counted}; "
+        f"Figures are medians of {counted}, ratios medians of the rounds' own; "
         "CPU is the server's user and system time per request, children included, "
         "and the sum over the members where there are several.",
         *(
@@ -189,17 +212,17 @@ def write(page: Path, data: dict[str, Any]) -> None:
     ]
     lines += [
         f"![{file.removesuffix('.svg')}](plots/{file})"
-        for file in draw(found, page.parent / "plots")
+        for file in draw(results, found, page.parent / "plots")
     ]
     lines += [
         "",
         "## Goals",
         "",
-        *goals_table(found),
+        *goals_table(results),
         "",
         "## Figures",
         "",
-        *figures_table(found),
+        *figures_table(results, found),
         "",
     ]
     page.parent.mkdir(parents=True, exist_ok=True)
