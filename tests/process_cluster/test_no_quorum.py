@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from corum.pb import rpc
+from corum.pb import electionpb, rpc
 from oracle.build import put
 from oracle.clusters import Cluster, call, until
 from oracle.servers import Program, Server
@@ -30,12 +30,16 @@ class Streams:
         self.began: set[str] = set()
         self._stop = threading.Event()
 
-    def open(self, name: str, path: str, request: Any, metadata: Any) -> None:
+    def open(
+        self, name: str, path: str, request: Any, metadata: Any, *, lone: bool = False
+    ) -> None:
+        """`lone`: there is but one request."""
         invoke = self.channel.stream_stream(path)
 
         def requests() -> Iterator[bytes]:
             yield request.SerializeToString()
-            self._stop.wait()
+            if not lone:
+                self._stop.wait()
 
         answers = invoke(requests(), metadata=metadata)
 
@@ -63,8 +67,8 @@ class Streams:
 def test_clients_that_demand_a_leader_are_told_that_there_is_none(
     cluster: Cluster, our_program: Program
 ) -> None:
-    """Their streams end three election timeouts after the leader was lost, their calls at once;
-    others' go on, and writes time out."""
+    """Their streams (watches, renewals, observers) end three election timeouts after the leader
+    was lost, their calls at once; others' go on, and writes time out."""
     for name in ("a", "b", "c"):
         cluster.add(our_program, name)
     cluster.start(["a", "b", "c"])
@@ -77,14 +81,17 @@ def test_clients_that_demand_a_leader_are_told_that_there_is_none(
         alive = rpc.LeaseKeepAliveRequest(ID=int(granted["ID"]))
         streams.open("watch", "/etcdserverpb.Watch/Watch", watch, DEMANDING)
         streams.open("alive", "/etcdserverpb.Lease/LeaseKeepAlive", alive, DEMANDING)
+        observe = electionpb.LeaderRequest(name=b"e")
+        assert isinstance(streams.unary("/etcdserverpb.KV/Put", put("e/1", "elected")), bytes)
+        streams.open("observe", "/v3electionpb.Election/Observe", observe, DEMANDING, lone=True)
         streams.open("patient", "/etcdserverpb.Watch/Watch", watch, ())
-        until(lambda: len(streams.began) == 3)
+        until(lambda: len(streams.began) == 4)
         lost = time.monotonic()
         leader.kill()
         other.kill()
-        until(lambda: len(streams.ends) == 2, 30)
+        until(lambda: len(streams.ends) == 3, 30)
         assert time.monotonic() - lost >= 3
-        assert streams.ends == {"watch": NO_LEADER, "alive": NO_LEADER}
+        assert streams.ends == dict.fromkeys(("watch", "alive", "observe"), NO_LEADER)
         for path, request in (
             ("/etcdserverpb.KV/Put", put("a", "b")),
             ("/etcdserverpb.KV/Range", rpc.RangeRequest(key=b"a", serializable=True)),

@@ -139,6 +139,8 @@ class Router:
             if meta[HAS_LEADER] == "true":
                 self._forget(call)
                 self.refuse(method, call, errors.NO_LEADER())
+        for long in list(self.node.long_calls.values()):
+            long.leaderless()
 
     def end_streams(self) -> None:
         """The member stops: who watches or renews goes on at another one."""

@@ -20,6 +20,10 @@ class LongCall(Protocol):
         """Its client went away."""
         ...
 
+    def leaderless(self) -> None:
+        """There has been no leader for long."""
+        ...
+
     def blocked(self) -> None:
         """Its client does not keep up with the answers."""
         ...

@@ -23,7 +23,7 @@ from corum.pb.wire import bytes_field
 from corum.server import operations as op
 from corum.server.auth import EarlyToken
 from corum.server.listeners import Change, Ear
-from corum.server.node import Node
+from corum.server.node import HAS_LEADER, Node
 
 SESSION_TTL_S: Final = 60
 """Of the lease that a call without one gets; nobody keeps it alive."""
@@ -41,14 +41,17 @@ Recipe: TypeAlias = Generator[Step, Any, bytes | None]
 class Errand:
     """One call of several steps; see the module's docstring."""
 
-    __slots__ = ("_ear", "_full", "_gone", "_recipe", "_told", "_unsent", "call", "meta", "node")
+    __slots__ = (
+        "_ear", "_full", "_gone", "_recipe", "_told", "_unsent", "call", "meta", "node", "streams"
+    )  # fmt: skip
 
-    def __init__(self, node: Node, call: int, meta: Any) -> None:
+    def __init__(self, node: Node, call: int, meta: Any, *, streams: bool = False) -> None:
         if len(node.long_calls) >= ERRANDS_MAX:
             raise errors.TOO_MANY_REQUESTS()
         self.node = node
         self.call = call
         self.meta = meta
+        self.streams = streams
         self._gone = self._told = self._full = False
         self._ear: Ear | None = None
         self._unsent: deque[bytes] = deque()
@@ -114,6 +117,12 @@ class Errand:
             self._ear = None
             self._told = True
             self.resume(errors.CLIENT_CANCELED())
+
+    def leaderless(self) -> None:
+        """See `LongCall`; ends streams only, and only of clients that demand a leader."""
+        if self.streams and self.meta[HAS_LEADER] == "true":
+            self.gone()
+            self.node.out.error(self.call, errors.NO_LEADER())
 
     def blocked(self) -> None:
         """See `LongCall`."""
@@ -269,7 +278,9 @@ def _delete(key: bytes) -> Any:
 class _Recipes(Service):
     """A service whose calls are errands."""
 
-    def _go(self, call: int, meta: Any, recipe: Callable[[Errand], Recipe]) -> None:
+    def _go(
+        self, call: int, meta: Any, recipe: Callable[[Errand], Recipe], *, streams: bool = False
+    ) -> None:
         """Begin an errand for a caller whose token is good."""
         node = self.node
         node.check_open(meta)
@@ -279,7 +290,7 @@ class _Recipes(Service):
             raise
         except errors.EtcdError as error:
             raise errors.EtcdError(errors.UNKNOWN, error.text) from None
-        errand = Errand(node, call, meta)
+        errand = Errand(node, call, meta, streams=streams)
         errand.start(recipe(errand))
 
     def _enter(
@@ -430,7 +441,7 @@ class ElectionService(_Recipes):
     def observe(self, call: int, message: bytes, meta: Any) -> None:
         """All that leaders say from now on, the present leader's last word first."""
         request = decoded(electionpb.LeaderRequest, message)
-        self._go(call, meta, lambda errand: self._observe(errand, request))
+        self._go(call, meta, lambda errand: self._observe(errand, request), streams=True)
 
     def _observe(self, errand: Errand, request: Any) -> Recipe:
         folder = folder_of(request.name)

@@ -60,7 +60,7 @@ GLOBAL_FLAGS = (
 TTL = integer("ttl", 0, "key time-to-live in seconds")
 SORT = boolean("sort", "returns result in sorted order")
 QUORUM = boolean("quorum", "require quorum for get request", short="q", default=True)
-"""Go's default is off: a get of ours that no majority stands behind fails instead of being stale."""
+"""Go's default is off: a get of ours fails when no majority stands behind it."""
 RECURSIVE = boolean("recursive", "watch all keys below it too", short="r")
 AFTER = integer("after-index", 0, "watch after the given index")
 PATH_FLAGS = (
