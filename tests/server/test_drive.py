@@ -32,7 +32,7 @@ class HandLog(MemoryLog):
         super().__init__()
         self.open: list[int] = []
         self.entries: list[list[Entry]] = []
-        self.states: list[HardState | None] = []
+        self.states: list[Any] = []
         self.short = 0
 
     def commits(self) -> list[int]:
@@ -61,10 +61,17 @@ class Machine:
     def __init__(self) -> None:
         self.sent: list[Message] = []
         self.role = Role.FOLLOWER
+        self.story: list[Any] = []
+        """What is written, snapshots among it."""
+        self.installed_behind: list[int] = []
 
     def apply(self, entries: list[Entry]) -> None: ...
-    def keep_snapshot(self, snapshot: Snapshot) -> None: ...
-    def apply_snapshot(self, snapshot: Snapshot) -> None: ...
+    def keep_snapshot(self, snapshot: Snapshot) -> None:
+        self.story.append(snapshot)
+
+    def apply_snapshot(self, snapshot: Snapshot) -> None:
+        self.installed_behind.append(len(self.story))
+
     def roles_changed(self, changes: Any) -> None: ...
     def read_confirmed(self, state: Any) -> None: ...
 
@@ -289,3 +296,21 @@ def test_forwarded_proposals_are_bounded() -> None:
     assert not proposals.forward(forwarded(b""))
     assert proposals.take_forwarded() == [big]
     assert proposals.forward(forwarded(b""))
+
+
+def test_a_snapshots_state_stands_behind_its_record() -> None:
+    """And what waited for the log before it: a commit index beyond the log's end, or a database in
+    place without a record, and the member never starts again (seeds 3/60180 and 3/60053)."""
+    bench = Bench()
+    story = bench.machine.story = bench.log.states
+    bench.turn(bench.append(1, count=2))
+    bench.turn(bench.append(3, count=2))  # waits for the write of the first two
+    snapshot = Snapshot(9, TERM, ConfState((ME, LEADER, THIRD)), b"")
+    bench.turn(
+        Message(MessageType.SNAP, to=ME, sender=LEADER, term=TERM, commit=9, snapshot=snapshot)
+    )
+    bench.synced()
+    at = story.index(snapshot)
+    assert [state.commit for state in story[:at] if state is not None] == [1]
+    assert [state.commit for state in story[at + 1 :] if state is not None] == [9]
+    assert bench.machine.installed_behind == [len(bench.log.states)]

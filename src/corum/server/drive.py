@@ -229,11 +229,13 @@ class Driver:
 
     def _append(self, message: Message) -> None:
         """Persist what a STORAGE_APPEND holds, then deliver its responses."""
+        if message.snapshot is not None:
+            self._write_waiting()  # in the log they stand before its record, and its state behind
         state = hard_state_of(message)
         if state is not None:
             self._unsaved = state
         if message.snapshot is not None:
-            self._write_waiting()  # in the log they stand before its record
+            assert state is not None, "a snapshot is committed, which its state has to say"
             self._machine.keep_snapshot(message.snapshot)
             self._write([message])
         elif not message.entries and not message.responses:

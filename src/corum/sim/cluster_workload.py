@@ -193,5 +193,5 @@ class ClusterWorkload(Workload):
         yield client.ask("Cluster/MemberUpdate", request, 10 * NS_PER_S)
 
     def _any_known(self) -> Machine | None:
-        started = [each for each in self.cluster.members if each.incarnation]
+        started = [each for each in self.cluster.members if hasattr(each, "node")]
         return self.world.dice.choice(started) if started else None
