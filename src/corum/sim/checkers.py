@@ -106,6 +106,7 @@ class Attribution:
         """A revision of deletions: who was told that it was made for him?"""
         for operation in self._operations:
             told = operation.succeeded and operation.revision == revision
+            told = told and operation.invoked < self._known_by[revision]
             if told and not self.owns(operation) and self._deletes(operation, revision):
                 self._own(revision, operation)
                 return True
