@@ -115,6 +115,9 @@ def restart(
         wal = Wal.open(data.wal, start, segment_bytes=segment_bytes)
     except WalTorn:
         repair(data.wal)
+        # What was cut off may have named the snapshot, whose record nobody had synced.
+        snapshot = files.newest(valid_snapshots(data.wal))
+        start = WalSnapshot(snapshot.index, snapshot.term) if snapshot else WalSnapshot()
         wal = Wal.open(data.wal, start, segment_bytes=segment_bytes)
     if force_new_cluster:
         forced.go_on_alone(wal, snapshot, received.consistent_index(backend))

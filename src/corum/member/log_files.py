@@ -93,7 +93,7 @@ class LogFiles:
     @property
     def idle(self) -> bool:
         """Is nothing being written, and nothing in the way?"""
-        return not (self._in_flight or self._cutting or self._later)
+        return not (self._in_flight or self._cutting or self._later or self._failed)
 
     def write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> bool:
         """Write, now or in its turn; False when there is nothing to write or to wait for."""

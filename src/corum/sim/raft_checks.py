@@ -114,6 +114,8 @@ class Invariants:
         if known is not None:
             raise Violation(f"{known:x} and {me:x} both lead in term {term}")
         self.leaders[term] = me
+        if max(self.leaders) > term:
+            return  # elected long ago, or too late to matter: others have committed without it
         last, log = self.applied_max, node.raft.raft.log
         if not last:
             return
