@@ -21,7 +21,8 @@ from corum.values import NS_PER_S
 
 FOREVER: Final = 1 << 62
 _MODELLED: Final = ("KV/Put", "KV/DeleteRange", "KV/Txn", "KV/Range")
-_LOGGED: Final = ("Lease/LeaseGrant", "Lease/LeaseRevoke", "KV/Compact")
+_REVOKE: Final = "Lease/LeaseRevoke"
+_LOGGED: Final = ("Lease/LeaseGrant", _REVOKE, "KV/Compact")
 
 
 def check(auditor: Auditor, operations: Sequence[Operation], fastest: float = 1.0) -> None:
@@ -103,8 +104,9 @@ class Attribution:
         return True
 
     def _by_answer(self, revision: int) -> bool:
-        """A revision of deletions: who was told that it was made for him?"""
-        for operation in self._operations:
+        """A revision of deletions: who was told that it was made for him? A revocation is told the
+        same when its lease has no keys any more, so others come first."""
+        for operation in sorted(self._operations, key=lambda each: each.name == _REVOKE):
             told = operation.succeeded and operation.revision == revision
             told = told and operation.invoked < self._known_by[revision]
             if told and not self.owns(operation) and self._deletes(operation, revision):
