@@ -1,5 +1,6 @@
 """Databases of other members become backends of ours, while they arrive or afterwards."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,14 +8,27 @@ import pytest
 from corum.backend import schema
 from corum.backend.bbolt import BboltError, commit, image_of
 from corum.backend.lmdb_backend import LmdbBackend
-from corum.member.received import Received, take_over, whole_of
+from corum.member.boot import join, restart
+from corum.member.received import Received, consistent_index, take_over, whole_of
+from corum.membership.bootstrap import FirstList
 from corum.mvcc.rebuild import needs_index
 from corum.mvcc.store import Store
-from corum.raft import ConfState, Snapshot
-from corum.values import LeaseId
-from corum.wal import DataDir
+from corum.raft import ConfState, Entry, HardState, Snapshot
+from corum.values import ClusterId, LeaseId, MemberId
+from corum.wal import DataDir, SnapshotFiles, WalSnapshot
 
 INDEX, TERM = 90, 4
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> bytes:
+    """A member's database in bbolt's format; it stays in `tmp_path / "source"`."""
+    source = filled(tmp_path / "source")
+    view = source.view()
+    found = b"".join(image_of(view).chunks())
+    view.close()
+    source.close()
+    return found
 
 
 def filled(path: Path) -> LmdbBackend:
@@ -61,13 +75,8 @@ def received(data: DataDir, image: bytes, piece: int) -> dict[str, list[tuple[by
     return found
 
 
-def test_on_the_way_or_whole_it_is_the_same(tmp_path: Path) -> None:
+def test_on_the_way_or_whole_it_is_the_same(tmp_path: Path, image: bytes) -> None:
     """A file in order, read as it comes, and one that says nothing of its order (a Go etcd's)."""
-    source = filled(tmp_path / "source")
-    view = source.view()
-    image = b"".join(image_of(view).chunks())
-    view.close()
-    source.close()
     unmarked = image[:1_024] + bytes(3_072) + image[4_096:]
     ways = [
         received(data_dir(tmp_path / str(n)), one, piece)
@@ -78,13 +87,8 @@ def test_on_the_way_or_whole_it_is_the_same(tmp_path: Path) -> None:
     assert ways[0][schema.KEY]
 
 
-def test_what_is_not_whole_leaves_nothing(tmp_path: Path) -> None:
+def test_what_is_not_whole_leaves_nothing(tmp_path: Path, image: bytes) -> None:
     """Neither when the sender is gone, nor when the bytes make no sense."""
-    source = filled(tmp_path / "source")
-    view = source.view()
-    image = b"".join(image_of(view).chunks())
-    view.close()
-    source.close()
     data = data_dir(tmp_path)
     keeper = Received(data)
     cut = keeper.create()
@@ -103,12 +107,41 @@ def test_what_is_not_whole_leaves_nothing(tmp_path: Path) -> None:
     assert [each.name for each in data.backend.parent.glob("db.lmdb*")] == []
 
 
-def test_a_crash_before_the_swap_is_made_up_for(tmp_path: Path) -> None:
+def test_a_snapshot_that_the_repair_cuts_off_is_not_taken(tmp_path: Path, image: bytes) -> None:
+    """Its record stood behind a torn write: the database of it would be ahead of the log."""
+    data = data_dir(tmp_path)
+    first = FirstList(ClusterId(7), MemberId(1), ())
+    wal = join(data, first).wal
+    assert wal is not None
+    torn = wal.save(HardState(1, 1, 1), [Entry(1, 1, data=b"y" * 2_000)], must_sync=True)
+    assert torn is not None
+    behind = [
+        wal.save_snapshot(WalSnapshot(INDEX, TERM)),
+        wal.save(HardState(TERM, 1, INDEX), [], must_sync=True),
+    ]
+    os.write(torn.fd, torn.data)
+    sector = os.lseek(torn.fd, 0, os.SEEK_CUR) // 512 * 512 - 512
+    for write in behind:
+        assert write is not None
+        os.write(write.fd, write.data)
+    wal.close()
+    with next(data.wal.glob("*.wal")).open("r+b") as file:
+        file.seek(sector)
+        file.write(bytes(512))
+    SnapshotFiles(data.snap).save(Snapshot(INDEX, TERM, ConfState((1,)), b""))
+    (data.snap / f"{INDEX:016x}.snap.db").write_bytes(image)
+    backend = LmdbBackend(data.backend)
+    booted = restart(data, backend)
+    assert booted.storage.last_index() == 0
+    assert consistent_index(backend) == 0
+    assert content(backend)[schema.KEY] == []
+    assert booted.wal is not None
+    booted.wal.close()
+    backend.close()
+
+
+def test_a_crash_before_the_swap_is_made_up_for(tmp_path: Path, image: bytes) -> None:
     """The backend that was made waits under its snapshot's index; what no snapshot names goes."""
-    source = filled(tmp_path / "source")
-    view = source.view()
-    image = b"".join(image_of(view).chunks())
-    view.close()
     data = data_dir(tmp_path)
     LmdbBackend(data.backend).close()
     keeper = Received(data)
@@ -122,6 +155,7 @@ def test_a_crash_before_the_swap_is_made_up_for(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     take_over(missing, backend, Snapshot(INDEX, TERM, ConfState((1,)), b""))
     again.forget()
+    source = LmdbBackend(tmp_path / "source")
     assert content(backend)[schema.KEY] == content(source)[schema.KEY]
     assert dict(content(backend)[schema.META])[schema.CONSISTENT_INDEX] == schema.u64(INDEX)
     assert not whole_of(data.backend, INDEX + 5).exists()

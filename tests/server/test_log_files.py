@@ -1,8 +1,11 @@
 """The log on real files while a segment is cut: what is written meanwhile keeps its order."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from corum.member.log_files import LogFiles
 from corum.raft import Entry, HardState, Snapshot
@@ -41,6 +44,23 @@ def entry(index: int, size: int = 10) -> Entry:
 
 def fatal(message: str, error: BaseException) -> None:
     raise AssertionError(message) from error
+
+
+@pytest.mark.parametrize("error", ["Input/output error (os error 5)", os.strerror(errno.ENOSPC)])
+def test_nothing_is_written_behind_a_failed_write(tmp_path: Path, error: str) -> None:
+    """Neither later nor at once: the bytes before it may not be on the disk."""
+    wal = Wal.create(tmp_path / "wal", b"\x08\x01\x10\x02", segment_bytes=SEGMENT)
+    jobs, told = HandJobs(), list[str]()
+    log = LogFiles(wal, Saved(), Writer(), jobs, lambda message, _: told.append(message))
+    log.full = lambda reason: told.append(reason or "room")
+    jobs.run()
+    assert log.idle
+    log.record(Snapshot(1, 1), lambda: told.append("recorded"))
+    assert not log.synced(1 << 62 | 1, error, 0)
+    assert told == [error if "space" in error else "failed to write the log"]
+    assert not log.idle
+    assert not log.ready
+    log.close()
 
 
 def test_what_comes_during_a_cut_is_written_behind_it(tmp_path: Path) -> None:

@@ -118,6 +118,21 @@ def test_cut_begins_the_next_segment(directory: Path) -> None:
     assert [entry.index for entry in read(directory).entries] == list(range(1, 23))
 
 
+def test_a_snapshot_without_entries_behind_it_names_the_next_segment(directory: Path) -> None:
+    """Also after a restart: a segment named older would hide the snapshot's record for ever."""
+    wal = create(directory)
+    save(wal, entries(1, 3), commit=3)
+    perform(wal.save_snapshot(WalSnapshot(90, 2)))
+    perform(wal.save(HardState(2, 1, 90), [], must_sync=True))
+    wal.close()
+    wal = reopen(directory, WalSnapshot(90, 2))
+    wal.cut()
+    save(wal, entries(91, 92, term=2), commit=91)
+    wal.close()
+    assert names(directory)[-1] == "0000000000000001-000000000000005b.wal"
+    assert read(directory, WalSnapshot(90, 2)).entries == entries(91, 92, term=2)
+
+
 def test_new_segment_repeats_the_hard_state(directory: Path) -> None:
     """So that older segments can go, although no later write tells term and vote."""
     wal = create(directory)

@@ -107,21 +107,31 @@ def restart(
     Raises WalError (damaged, missing or locked files), BackendError.
     """
     files = SnapshotFiles(data.snap)
-    snapshot = files.newest(valid_snapshots(data.wal))
-    if snapshot is not None and snapshot.index > received.consistent_index(backend):
-        received.take_over(files.database_path(snapshot.index), backend, snapshot)
-    start = WalSnapshot(snapshot.index, snapshot.term) if snapshot else WalSnapshot()
     try:
-        wal = Wal.open(data.wal, start, segment_bytes=segment_bytes)
+        wal, snapshot = _open_newest(data, files, segment_bytes)
     except WalTorn:
         repair(data.wal)
         # What was cut off may have named the snapshot, whose record nobody had synced.
-        snapshot = files.newest(valid_snapshots(data.wal))
-        start = WalSnapshot(snapshot.index, snapshot.term) if snapshot else WalSnapshot()
-        wal = Wal.open(data.wal, start, segment_bytes=segment_bytes)
+        wal, snapshot = _open_newest(data, files, segment_bytes)
+    # Behind the repair: a backend must not get ahead of a log that knows no such snapshot.
+    if snapshot is not None and snapshot.index > received.consistent_index(backend):
+        try:
+            received.take_over(files.database_path(snapshot.index), backend, snapshot)
+        except BaseException:
+            wal.close()
+            raise
     if force_new_cluster:
         forced.go_on_alone(wal, snapshot, received.consistent_index(backend))
     return resumed(wal, snapshot, backend)
+
+
+def _open_newest(
+    data: DataDir, files: SnapshotFiles, segment_bytes: int
+) -> tuple[Wal, Snapshot | None]:
+    """The log, opened at the newest snapshot that it knows; raises WalError."""
+    snapshot = files.newest(valid_snapshots(data.wal))
+    start = WalSnapshot(snapshot.index, snapshot.term) if snapshot else WalSnapshot()
+    return Wal.open(data.wal, start, segment_bytes=segment_bytes), snapshot
 
 
 def resumed(wal: Wal, snapshot: Snapshot | None, backend: Backend) -> Booted:

@@ -66,6 +66,7 @@ class LogFiles:
         self._cutting = False
         self._housekeeping = False
         self._failed: dict[int, Write] = {}
+        """Nothing else is written until these are, with the same bytes."""
         self.written_bytes = 0
         self.fsync = Histogram(_MS_TO_8S)
         """Seconds that writing and syncing took; the member's metrics take it over."""
@@ -130,7 +131,8 @@ class LogFiles:
             except OSError as error:
                 if error.errno not in NO_ROOM:
                     raise
-                self._stuck(token, write, str(error))
+                self._failed[token] = write
+                self._out_of_room(str(error))
                 return False
             self._observe(took_ns)
             self._maybe_cut()
@@ -155,10 +157,11 @@ class LogFiles:
         self._in_flight -= 1
         write = self._under_way.pop(token)
         if error is not None:
-            if not any(words in error for words in _NO_ROOM_WORDS):
-                self._fatal("failed to write the log", OSError(errno.EIO, error))
+            self._failed[token] = write
+            if any(words in error for words in _NO_ROOM_WORDS):
+                self._out_of_room(error)
             else:
-                self._stuck(token, write, error)
+                self._fatal("failed to write the log", OSError(errno.EIO, error))
             return False
         self._observe(took_ns)
         self._has_room()
@@ -174,12 +177,10 @@ class LogFiles:
         if took_ns > SLOW_SYNC_NS:
             self.slow(took_ns)
 
-    def _stuck(self, token: int, write: Write, error: str) -> None:
-        """No room: nothing else is written until this is, with the same bytes."""
+    def _out_of_room(self, error: str) -> None:
         if not self._full:
             self._full = True
             self.full(error)
-        self._failed[token] = write
 
     def retry(self, now_ns: int) -> None:
         """Every second while the disk is full: try again, in order."""
@@ -216,9 +217,7 @@ class LogFiles:
     def _cut_done(self, cut: Any, result: object) -> None:
         if isinstance(result, OSError) and result.errno == errno.ENOSPC:
             self._stuck_cut = cut
-            if not self._full:
-                self._full = True
-                self.full(str(result))
+            self._out_of_room(str(result))
             return
         if isinstance(result, BaseException):
             self._fatal("failed to cut the log", result)

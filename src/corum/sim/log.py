@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, cast
 from corum._transport import LOG_SYNCED
 from corum.member import boot
 from corum.membership.bootstrap import FirstList
-from corum.raft.messages import HardState
+from corum.raft.messages import HardState, Snapshot
 from corum.sim.disk import DIRECTORY, NO_SPACE, Disk, Segment
 from corum.sim.world import World
 from corum.wal import records
@@ -246,19 +246,27 @@ def create(
     return wal
 
 
-def open_at(machine: Machine, start: WalSnapshot, segment_bytes: int) -> SimWal:
-    """The log from `start` on, repaired if its last write was torn. Raises WalCorrupt."""
-    segments = machine.disk.segments
+def open_newest(machine: Machine, segment_bytes: int) -> tuple[SimWal, Snapshot | None]:
+    """As `boot.restart`: the log, repaired if its last write was torn, from the newest snapshot
+    on that it knows. Raises WalCorrupt."""
+    try:
+        return _open(machine, segment_bytes)
+    except WalTorn as torn:
+        machine.effect("boot: before the repair")
+        machine.disk.segments[-1].cut_to(torn.offset)
+        machine.effect("boot: repaired")
+        return _open(machine, segment_bytes)
+
+
+def _open(machine: Machine, segment_bytes: int) -> tuple[SimWal, Snapshot | None]:
+    disk = machine.disk
+    snapshot = disk.newest(_known_snapshots(disk, segment_bytes))
+    start = WalSnapshot(snapshot.index, snapshot.term) if snapshot else WalSnapshot()
+    segments = disk.segments
     older = [one for one in segments if one.name.first_index <= start.index]
     assert older, f"the segment with index {start.index} is gone"
     held = segments[segments.index(older[-1]) :]
-    try:
-        found = _replay(held, start, segment_bytes)
-    except WalTorn as torn:
-        machine.effect("boot: before the repair")
-        held[-1].cut_to(torn.offset)
-        machine.effect("boot: repaired")
-        found = _replay(held, start, segment_bytes)
+    found = _replay(held, start, segment_bytes)
     held[-1].cut_to(found.end)
     machine.effect("boot: log opened")
     wal = SimWal(
@@ -270,7 +278,7 @@ def open_at(machine: Machine, start: WalSnapshot, segment_bytes: int) -> SimWal:
         segment_bytes=segment_bytes,
     )
     wal._hard_state, wal._last_index, wal.replay = found.hard_state, found.last_index, found
-    return wal
+    return wal, snapshot
 
 
 def _replay(segments: Sequence[Segment], start: WalSnapshot, segment_bytes: int) -> Replay:
@@ -289,7 +297,7 @@ def _replay(segments: Sequence[Segment], start: WalSnapshot, segment_bytes: int)
     return Replay(reader.metadata, reader.hard_state, reader.entries, reader.last_index, crc, end)
 
 
-def known_snapshots(disk: Disk, segment_bytes: int) -> list[WalSnapshot]:
+def _known_snapshots(disk: Disk, segment_bytes: int) -> list[WalSnapshot]:
     """As `valid_snapshots`."""
     found: list[WalSnapshot] = []
     committed = 0

@@ -27,7 +27,6 @@ from corum.sim.wire import LISTENER, Fabric, PeerWire
 from corum.sim.world import Violation, World
 from corum.values import NS_PER_MS, NS_PER_S, value
 from corum.wal import Wal
-from corum.wal.codec import WalSnapshot
 
 REMOVED_NS: Final = NS_PER_S
 """A member that was removed stays so long."""
@@ -258,19 +257,14 @@ class Machine(SimMember):
         return checked
 
     def _open(self) -> boot.Booted:
-        disk, backend = self.disk, self._backend
+        backend = self._backend
         assert isinstance(backend, SimBackend)
-        if not disk.segments:
+        if not self.disk.segments:
             return self._created()
-        snapshot = disk.newest(log.known_snapshots(disk, self.segment_bytes))
-        start = WalSnapshot(snapshot.index, snapshot.term) if snapshot else WalSnapshot()
+        wal, snapshot = log.open_newest(self, self.segment_bytes)
         if snapshot is not None and snapshot.index > boot.received.consistent_index(backend):
             self.databases.take_over(backend, snapshot.index, snapshot.term)
-        wal = log.open_at(self, start, self.segment_bytes)
-        assert wal.replay is not None
-        last = max(start.index, wal.replay.entries[-1].index if wal.replay.entries else 0)
-        self._check_consistent_index(start.index, last)
-        booted = boot.resumed(wal, snapshot, backend)
+        booted = self._resumed(wal, snapshot)
         if booted.members.local in booted.members.removed:  # as `Runtime` does
             raise BootstrapError("removed")
         return booted

@@ -19,7 +19,7 @@ from corum.member import boot
 from corum.member.log_files import LogFiles
 from corum.membership.bootstrap import FirstList
 from corum.raft import Config as RaftConfig
-from corum.raft import Entry, Message, RawNode
+from corum.raft import Entry, Message, RawNode, Snapshot
 from corum.server.node import Node, NodeConfig
 from corum.sim import log
 from corum.sim.calls import Network
@@ -28,7 +28,6 @@ from corum.sim.jobs import SimJobs
 from corum.sim.world import Violation, World
 from corum.values import NS_PER_MS, value
 from corum.wal import Wal
-from corum.wal.codec import WalSnapshot
 
 NAME: Final = "sim"
 PEER_URL: Final = "http://sim:2380"
@@ -171,18 +170,19 @@ class SimMember:
         """The node has ended a turn."""
 
     def _open(self) -> boot.Booted:
-        disk = self.disk
-        if not disk.segments:
+        if not self.disk.segments:
             first = self.first_list()
             wal = log.create(self, first, self.segment_bytes)
             fresh = boot.in_memory(first)
             return boot.Booted(fresh.members, fresh.storage, wal, True)
-        snapshot = disk.newest(log.known_snapshots(disk, self.segment_bytes))
-        start = WalSnapshot(snapshot.index, snapshot.term) if snapshot else WalSnapshot()
-        wal = log.open_at(self, start, self.segment_bytes)
+        wal, snapshot = log.open_newest(self, self.segment_bytes)
+        return self._resumed(wal, snapshot)
+
+    def _resumed(self, wal: Wal, snapshot: Snapshot | None) -> boot.Booted:
         assert wal.replay is not None
-        last = max(start.index, wal.replay.entries[-1].index if wal.replay.entries else 0)
-        self._check_consistent_index(start.index, last)
+        start = snapshot.index if snapshot else 0
+        last = max(start, wal.replay.entries[-1].index if wal.replay.entries else 0)
+        self._check_consistent_index(start, last)
         return boot.resumed(wal, snapshot, self._backend)
 
     def _check_consistent_index(self, snapshot: int, last: int) -> None:

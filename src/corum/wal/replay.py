@@ -43,7 +43,7 @@ class Replay:
     metadata: bytes  # etcdserverpb.Metadata: the ids of member and cluster
     hard_state: HardState
     entries: list[Entry]  # contiguous, the first is the snapshot's index + 1
-    last_index: int  # of the last entry found, older than the snapshot perhaps; 0 without entries
+    last_index: int  # of the last entry found, or of a later snapshot; names the next segment
     crc: int
     end: int  # bytes used of the last segment
 
@@ -158,6 +158,7 @@ class _Reader:
         self.metadata = data
 
     def _snapshot(self, path: Path, offset: int, snapshot: WalSnapshot) -> None:
+        self.last_index = max(self.last_index, snapshot.index)
         if snapshot.index != self.start.index:
             return
         if snapshot.term != self.start.term:
