@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from itertools import accumulate
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from corum import errors
 from corum.mvcc.reads import RangeResult
@@ -21,6 +21,9 @@ CHUNK_BYTES: Final = 262_144
 """KeyValues in one message of a RangeStream, at least, and one KeyValue more."""
 JOBS_MAX: Final = 32
 """Big ranges that workers have or that wait for one, each with its view; others wait without."""
+
+ForCall: TypeAlias = Callable[[int, Any], None]
+"""Does something for a call, with its request or with its result."""
 
 
 class World(Protocol):
@@ -42,7 +45,7 @@ class Ranges:
         self._headers = headers
         self._out = out
         self._jobs = world.jobs
-        self._later: dict[int, tuple[Callable[[int, Any], None], Any]] = {}
+        self._later: dict[int, tuple[ForCall, Any]] = {}
         """Calls that wait for room, or for what a worker is counting; bounded as calls are."""
         self._jobs_out = 0
         self.ranges_total = 0
@@ -61,15 +64,16 @@ class Ranges:
         if count > 0:
             self.observe((self._clock() - start_ns) // count, count)
 
-    def _work(self, run: Callable[[], object], done: Callable[[object], None]) -> None:
-        """Have a worker serve a big one."""
+    def _work(self, call: int, job: RangeJob, run: Callable[[], Any], send: ForCall) -> None:
+        """Have a worker `run` what serves a big one."""
         self._in_workers += 1
         self._jobs_out += 1
         start_ns = self._clock()
 
         def ended(result: object) -> None:
             self.observe(self._clock() - start_ns, 1)
-            done(result)
+            send(call, result)
+            self._finish(job)
 
         self._jobs.start(run, ended)
 
@@ -87,25 +91,13 @@ class Ranges:
         self._serve(call, request)
 
     def _serve(self, call: int, request: Any) -> None:
-        try:
-            plan = self._plan(request)
-        except errors.EtcdError as error:
-            self._out.error(call, error)
-            return
-        if plan is None:
-            self._later[call] = self._serve, request
-            return
+        plan = self._planned(call, request, self._serve)
         if isinstance(plan, RangeResult):
             header = self._headers.at(plan.revision)
             self._out.replies.append((call, range_body(plan, header)))
-            return
-        header = self._headers.at(self._store.revision)
-
-        def done(result: object) -> None:
-            self._out.answer(call, result)
-            self._finish(plan)
-
-        self._work(lambda: big_body(plan, header), done)
+        elif plan is not None:
+            header = self._headers.at(self._store.revision)
+            self._work(call, plan, lambda: big_body(plan, header), self._out.answer)
 
     def stream(self, call: int, request: Any) -> None:
         """Answer a RangeRequest in chunks (RangeStream, 3.7)."""
@@ -113,28 +105,17 @@ class Ranges:
         self._stream(call, request)
 
     def _stream(self, call: int, request: Any) -> None:
-        try:
-            plan = self._plan(request)
-        except errors.EtcdError as error:
-            self._out.error(call, error)
-            return
-        if plan is None:
-            self._later[call] = self._stream, request
-            return
-        header = self._headers.at(self._store.revision)
+        plan = self._planned(call, request, self._stream)
         if isinstance(plan, RangeResult):
-            tail = range_tail(plan)
-            self._send_chunks(call, range_chunks([plan.kvs], header, lambda: tail))
-            return
+            header = self._headers.at(plan.revision)
+            self._send_chunks(call, range_chunks([plan.kvs], header, lambda: range_tail(plan)))
+        elif plan is not None:
+            header = self._headers.at(self._store.revision)
 
-        def done(result: object) -> None:
-            self._send_chunks(call, result)
-            self._finish(plan)
+            def run() -> list[bytes]:
+                return range_chunks(plan.stream(), header, lambda: _tail_of(plan))
 
-        def run() -> list[bytes]:
-            return range_chunks(plan.stream(), header, lambda: _tail_of(plan))
-
-        self._work(run, done)
+            self._work(call, plan, run, self._send_chunks)
 
     def _send_chunks(self, call: int, chunks: Any) -> None:
         if isinstance(chunks, BaseException):
@@ -168,11 +149,19 @@ class Ranges:
     def _crowded(self) -> bool:
         return self._jobs_out >= JOBS_MAX
 
-    def _plan(self, request: Any) -> RangeResult | RangeJob | None:
-        options = range_options(request)
-        return self._store.plan_range(
-            request.key, request.range_end, options, crowded=self._crowded
-        )
+    def _planned(self, call: int, request: Any, again: ForCall) -> RangeResult | RangeJob | None:
+        """How to serve `request`; None when the call was refused, or has to wait: `again` is then
+        called with it later."""
+        try:
+            plan = self._store.plan_range(
+                request.key, request.range_end, range_options(request), crowded=self._crowded
+            )
+        except errors.EtcdError as error:
+            self._out.error(call, error)
+            return None
+        if plan is None:
+            self._later[call] = again, request
+        return plan
 
 
 def big_body(job: RangeJob, header: bytes) -> list[bytes]:
