@@ -24,7 +24,6 @@ LEAF: Final = 0x02
 META: Final = 0x04
 NESTED: Final = 0x01  # flag of a leaf element that is a bucket
 NO_FREELIST: Final = 2**64 - 1
-_DEPTH_MAX: Final = 32
 
 HEADER: Final = Struct("<QHHI")  # id, kind, count, overflow
 HEADER_BYTES: Final = HEADER.size

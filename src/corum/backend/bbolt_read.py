@@ -195,16 +195,10 @@ class Bucket:
         """All rows ascending, a leaf page at a time."""
         before: bytes | None = None
         for page in self._database._leaves(self._top()):
-            elements = leaf_elements(page)
-            if not elements:
-                continue
-            rows = [(key, value) for flags, key, value in elements if not flags]
-            if len(rows) < len(elements):
-                raise BboltError(f"page {page.id}: bucket {self.name!r} holds a bucket")
-            if (before is not None and before >= rows[0][0]) or is_unordered(rows):
-                raise BboltError(f"page {page.id}: keys out of order in bucket {self.name!r}")
-            before = rows[-1][0]
-            yield rows
+            rows = leaf_rows(page, self.name, before)
+            if rows:
+                before = rows[-1][0]
+                yield rows
 
 
 def page_at(image: bytes | mmap, start: int, number: int) -> Page:
@@ -234,6 +228,17 @@ def leaf_elements(page: Page) -> list[tuple[int, bytes, bytes]]:
         out.append((flags, image[at + position : middle], image[middle:end]))
         at += ELEMENT_BYTES
     return out
+
+
+def leaf_rows(page: Page, bucket: bytes, before: bytes | None) -> list[Row]:
+    """Key and value of each element of a leaf of `bucket`, whose keys so far end with `before`."""
+    elements = leaf_elements(page)
+    rows = [(key, value) for flags, key, value in elements if not flags]
+    if len(rows) < len(elements):
+        raise BboltError(f"page {page.id}: bucket {bucket!r} holds a bucket")
+    if rows and ((before is not None and before >= rows[0][0]) or is_unordered(rows)):
+        raise BboltError(f"page {page.id}: keys out of order in bucket {bucket!r}")
+    return rows
 
 
 def _branches(page: Page) -> list[tuple[bytes, int]]:

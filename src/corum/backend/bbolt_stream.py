@@ -25,9 +25,8 @@ from corum.backend.bbolt_format import (
     BboltError,
     Row,
     fnv1a,
-    is_unordered,
 )
-from corum.backend.bbolt_read import leaf_elements, page_at
+from corum.backend.bbolt_read import leaf_elements, leaf_rows, page_at
 
 MARK_AT: Final = 1_024
 """Place in page 0."""
@@ -120,17 +119,12 @@ class Arrival:
                 raise BboltError(f"page {number} is not one of bucket {span.name!r}")
 
     def _rows(self, data: bytes, start: int, stop: int) -> list[Row]:
-        elements = leaf_elements(page_at(data, start, self._page)._replace(stop=stop))
+        page = page_at(data, start, self._page)._replace(stop=stop)
         if self._at == len(self._spans):
-            self._check_catalog(elements)
+            self._check_catalog(leaf_elements(page))
             return []
-        rows = [(key, value) for flags, key, value in elements if not flags]
-        if len(rows) < len(elements):
-            raise BboltError(f"page {self._page}: a bucket holds a bucket")
+        rows = leaf_rows(page, self._spans[self._at].name, self._last_key)
         if rows:
-            late = self._last_key is not None and self._last_key >= rows[0][0]
-            if late or is_unordered(rows):
-                raise BboltError(f"page {self._page}: keys out of order")
             self._last_key = rows[-1][0]
         return rows
 
