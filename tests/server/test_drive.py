@@ -266,8 +266,8 @@ def test_forwarded_proposals_join_the_next_batch() -> None:
     bench.proposals.queued += [Entry(data=b"one"), Entry(data=b"two")]
     bench.turn()
     bench.machine.sent.clear()
-    assert bench.proposals.forward(forwarded(b"a", b"b"))
-    assert bench.proposals.forward(forwarded(b"c"))
+    assert bench.proposals.forward(forwarded(b"a", b"b"), 0)
+    assert bench.proposals.forward(forwarded(b"c"), 0)
     bench.turn()
     assert MessageType.APP not in kinds(bench.machine.sent)
     bench.proposals.queued.append(Entry(data=b"d"))
@@ -280,7 +280,7 @@ def test_forwarded_proposals_go_on_to_the_next_leader() -> None:
     """A leader that is none any more when its log is free passes them on, as a follower does."""
     bench = Bench()
     bench.lead()
-    assert bench.proposals.forward(forwarded(b"a"))
+    assert bench.proposals.forward(forwarded(b"a"), 0)
     bench.raft.step(replace(bench.append(2, 0), term=TERM + 1))
     bench.turn()
     passed = [m for m in bench.machine.sent if m.type == MessageType.PROP]
@@ -292,10 +292,55 @@ def test_forwarded_proposals_are_bounded() -> None:
     """What does not fit is Raft's at once, which has a limit of its own."""
     proposals = Proposals(ME, 0, 1_000_000, 10**9)
     big = forwarded(bytes(FORWARDED_BYTES_MAX - ENTRY_OVERHEAD))
-    assert proposals.forward(big)
-    assert not proposals.forward(forwarded(b""))
-    assert proposals.take_forwarded() == [big]
-    assert proposals.forward(forwarded(b""))
+    assert proposals.forward(big, 0)
+    assert not proposals.forward(forwarded(b""), 0)
+    assert [message for _, message in proposals.take_forwarded()] == [big]
+    assert proposals.forward(forwarded(b""), 0)
+
+
+def test_forwarded_proposals_wait_for_the_end_of_a_handover() -> None:
+    """A leader that hands over has proposed nothing of them: it does so if it stays, and sends them
+    on, each once, when it knows who leads instead."""
+    bench = Bench()
+    bench.lead()
+    for follower in (LEADER, THIRD):
+        bench.turn(Message(MessageType.APP_RESP, to=ME, sender=follower, term=TERM, index=2))
+    bench.raft.transfer_leader(LEADER)
+    assert bench.proposals.forward(forwarded(b"a"), 0)
+    bench.turn()
+    assert bench.raft.raft.log.last_index == 2
+    for _ in range(10):  # an election timeout: the handover has failed
+        bench.raft.tick()
+    bench.turn()
+    bench.synced()
+    assert bench.raft.raft.log.last_index == 3
+
+    bench.raft.transfer_leader(LEADER)
+    assert bench.proposals.forward(forwarded(b"b"), 0)
+    vote = Message(MessageType.VOTE, to=ME, sender=LEADER, term=TERM + 1, index=3, log_term=TERM)
+    bench.turn(replace(vote, context=CAMPAIGN_TRANSFER))
+    bench.synced()
+    assert bench.machine.role == Role.FOLLOWER
+    assert bench.proposals.forwarded, "sent to nobody"
+    bench.machine.sent.clear()
+    bench.turn(replace(bench.append(3, 0), term=TERM + 1))
+    passed = [m for m in bench.machine.sent if m.type == MessageType.PROP]
+    assert [(m.to, m.entries[0].data) for m in passed] == [(LEADER, b"b")]
+    assert not bench.proposals.forwarded
+
+
+def test_forwarded_proposals_that_find_no_leader_are_given_up() -> None:
+    """Whoever asked was told after the same time."""
+    proposals = Proposals(ME, 0, 1_000_000, 10)
+    big = forwarded(bytes(FORWARDED_BYTES_MAX - 2 * ENTRY_OVERHEAD))
+    assert proposals.forward(big, 0)
+    assert proposals.forward(forwarded(b""), 5)
+    proposals.overdue(9)
+    assert not proposals.forward(big, 9)
+    proposals.overdue(10)
+    assert [deadline for deadline, _ in proposals.forwarded] == [15]
+    assert proposals.refused_total == 1
+    assert proposals.forward(big, 10)
 
 
 def test_a_snapshots_state_stands_behind_its_record() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from corum.pb import rpc
@@ -12,7 +13,7 @@ from corum.sim.cluster_simulation import content_of
 from corum.sim.machines import Machine
 from corum.sim.sessions import Client, Operation
 from corum.sim.world import World
-from corum.values import NS_PER_S
+from corum.values import NS_PER_MS, NS_PER_S
 
 
 class ClusterScene:
@@ -39,6 +40,21 @@ class ClusterScene:
         request = rpc.PutRequest(key=key, value=value, lease=lease)
         answer = self.ask(at or self.leader, "KV/Put", request)
         assert answer.succeeded, answer
+
+    def puts(self, at: list[Machine], *, every_ms: int, for_ms: int) -> list[Operation]:
+        """From now on a put at each machine every so often; the list of those that are answered."""
+        answers: list[Operation] = []
+
+        def put(machine: Machine, number: int) -> None:
+            client = Client(self.world, machine.network, f"client {number}", self.operations)
+            request = rpc.PutRequest(key=b"k%d" % number, value=machine.name.encode())
+            client.ask("KV/Put", request)(answers.append)
+
+        for number in range(for_ms // every_ms):
+            for machine in at:
+                after_ns = number * every_ms * NS_PER_MS
+                self.world.after(after_ns, partial(put, machine, number))
+        return answers
 
     def get(self, key: bytes, *, at: Machine | None = None) -> bytes | None:
         read = self.ask(at or self.leader, "KV/Range", rpc.RangeRequest(key=key))

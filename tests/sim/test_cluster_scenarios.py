@@ -268,6 +268,36 @@ def test_a_removed_member_leaves_and_does_not_come_back() -> None:
     assert scene.leader.node.term == term
 
 
+def test_no_write_is_lost_on_its_way_to_a_leader_that_hands_over() -> None:
+    """What others send it meanwhile waits there, and goes on to the next leader."""
+    scene = ClusterScene()
+    old, (heir, third) = scene.leader, scene.followers
+    heir.sync_ns = 200 * NS_PER_MS  # so long it takes to vote for itself
+    answers = scene.puts([third, old, heir], every_ms=20, for_ms=600)
+    scene.wait(0.1)
+    assert old.peers is not None
+    old.node.handover.start(heir.node.members.local, lambda _: None)
+    scene.until(lambda: len(answers) == 90, "a write has no answer", 4)
+    assert scene.leader is heir
+    assert all(answer.succeeded for answer in answers)
+    scene.converge()
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_a_leader_that_is_removed_hands_over_before_it_goes(asked: int) -> None:
+    """Whether it is asked itself or another member: nobody waits for an election."""
+    scene = ClusterScene()
+    old, (one, other) = scene.leader, scene.followers
+    answers = scene.puts([one, other], every_ms=20, for_ms=600)
+    scene.wait(0.1)
+    request = rpc.MemberRemoveRequest(ID=old.node.members.local)
+    assert scene.ask((old, one)[asked], "Cluster/MemberRemove", request, within_s=2).succeeded
+    scene.until(lambda: len(answers) == 60, "a write has no answer", 2)
+    assert all(answer.succeeded for answer in answers)
+    scene.until(lambda: old.is_removed and not old.is_up, "it stays")
+    scene.converge()
+
+
 # ---- the judges must be able to find something
 
 

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 EVENTS_MAX: Final = 4_096
 FINISH_MS: Final = 500
 """For the calls that a member has taken when it is told to stop."""
+LINGER_MS: Final = 100
+"""A leader that handed over passes on what others send it until they know of the new one."""
 FINISH_POLL_MS: Final = 5
 FINISH_POLLS: Final = 2
 """In so many turns no call must be open: the transport begins to refuse in its own time."""
@@ -426,9 +428,10 @@ class Runtime:
         """
         transport, now_ns = self.transport, time.monotonic_ns
         until_ns = now_ns() + FINISH_MS * NS_PER_MS
+        linger_ns = now_ns() + self._leaving * LINGER_MS * NS_PER_MS
         transport.drain(FINISH_MS)
         quiet = 0
-        while quiet < FINISH_POLLS and now_ns() < until_ns:
+        while (quiet < FINISH_POLLS or now_ns() < linger_ns) and now_ns() < until_ns:
             self.router.end_streams()
             self._turn(min(self.node.wait_ms(now_ns()), FINISH_POLL_MS))
             others = self._peers.readers if self._peers is not None else 0

@@ -321,6 +321,15 @@ class RawNode:
     def is_leader(self) -> bool:
         return self.raft.role == Role.LEADER
 
+    @property
+    def takes_proposals(self) -> bool:
+        """Would `propose` take a batch, or pass it on? Nobody does without a leader, and a leader
+        does not while it hands over or after it was removed."""
+        raft = self.raft
+        if raft.role != Role.LEADER:
+            return raft.leader != NO_MEMBER
+        return raft.lead_transferee == NO_MEMBER and raft.id in raft.progress
+
     # Parts of ready()
 
     def _soft_state_change(self) -> SoftState | None:

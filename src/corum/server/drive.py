@@ -164,7 +164,12 @@ class Driver:
     def pump(self, proposals: Proposals) -> None:
         """Propose what is queued (unless a write is under way) and do what follows."""
         log, raft = self._log, self.raft
-        if (proposals.queued or proposals.forwarded) and not self._in_flight and log.ready:
+        if (
+            (proposals.queued or proposals.forwarded)
+            and not self._in_flight
+            and log.ready
+            and raft.takes_proposals
+        ):
             self._propose(proposals)
         while raft.has_ready() and not (log.stuck or self.halted):
             self._turn()
@@ -173,11 +178,11 @@ class Driver:
             self._note_commit()
 
     def _propose(self, proposals: Proposals) -> None:
-        """All that waits, as one batch; what Raft does not take of our own waits on."""
+        """All that waits, as one batch; what Raft does not take waits on: it is in no log."""
         own = [] if proposals.held else proposals.take()
         forwarded = proposals.take_forwarded()
         if forwarded and self.raft.is_leader:
-            batch = [Entry(type=e.type, data=e.data) for m in forwarded for e in m.entries]
+            batch = [Entry(type=e.type, data=e.data) for _, m in forwarded for e in m.entries]
             try:
                 self.raft.propose(own + batch)
             except ProposalDropped:
@@ -190,9 +195,11 @@ class Driver:
             except ProposalDropped:
                 proposals.queued = own + proposals.queued  # until there is a leader, or too late
                 self._streak = 0
-        for message in forwarded:
+        for waits in forwarded:
             try:
-                self.raft.step(message)
+                self.raft.step(waits[1])
+            except ProposalDropped:
+                proposals.put_back(waits)
             except RaftError:
                 proposals.refused_total += 1  # who sent it waits in vain, as with etcd
 

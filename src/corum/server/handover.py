@@ -36,6 +36,12 @@ class Handover:
         self._waiting.append(done)
         node.raft.transfer_leader(target)
 
+    def leave(self) -> None:
+        """Hand over to whoever is best, if there is anybody; what waits is proposed by him."""
+        successor = self.successor()
+        if successor:
+            self.start(successor, _nobody_waits)
+
     def leader_changed(self) -> None:
         """Somebody leads, or nobody."""
         if self._waiting and self._node.leader not in (0, self._node.members.local):
@@ -62,3 +68,7 @@ class Handover:
             if member.id != node.members.local and (since := node.peers.active_since(member.id))
         ]
         return min(found)[1] if found else 0
+
+
+def _nobody_waits(error: BaseException | None) -> None:
+    """It goes on as before if the handover failed."""

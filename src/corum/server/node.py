@@ -565,11 +565,13 @@ class Node:
 
     def receive(self, messages: list[Message]) -> None:
         """Messages of other members. Those that Raft refuses are counted, nothing more."""
-        step, leads = self.raft.step, self.raft.is_leader
+        raft, step = self.raft, self.raft.step
+        gathers = raft.is_leader or not raft.leader
         for message in messages:
             proposes = message.type == MessageType.PROP and message.entries and not message.term
-            if proposes and leads and self.proposals.forward(message):
-                continue  # with our own, when the log is free
+            if proposes and gathers and self.proposals.forward(message, self.now_ns):
+                self.reconfiguration.heard_of(message.entries)
+                continue  # with our own, when the log is free and there is a leader
             try:
                 step(message)
             except RaftError:

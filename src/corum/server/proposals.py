@@ -40,6 +40,10 @@ Waiter: TypeAlias = tuple[int, Any, int, Any, Answer | None, int]
 """(request id, call, operation, decoded request, answer, deadline in ns)."""
 
 
+Forwarded: TypeAlias = tuple[int, Message]
+"""(deadline in ns, proposals of another member)."""
+
+
 class Proposals:
     """Admission, ids and the table of who waits."""
 
@@ -55,7 +59,7 @@ class Proposals:
         """The backend does not keep up: nothing is proposed until it does."""
         self.waiting: dict[int, Waiter] = {}
         self.failed_total = 0
-        self.forwarded: list[Message] = []
+        self.forwarded: list[Forwarded] = []
         """Proposals of other members, for the leader's next batch."""
         self._forwarded_bytes = 0
         self.refused_total = 0
@@ -136,20 +140,32 @@ class Proposals:
         batch, self.queued = self.queued, []
         return batch
 
-    def forward(self, message: Message) -> bool:
+    def forward(self, message: Message, now_ns: int) -> bool:
         """Keep another member's proposals for the next batch; False: there are too many."""
-        size = sum([len(entry.data) + ENTRY_OVERHEAD for entry in message.entries])
+        size = _size_of(message)
         if self._forwarded_bytes + size > FORWARDED_BYTES_MAX:
             return False
         self._forwarded_bytes += size
-        self.forwarded.append(message)
+        self.forwarded.append((now_ns + self.timeout_ns, message))
         return True
 
-    def take_forwarded(self) -> list[Message]:
+    def put_back(self, waits: Forwarded) -> None:
+        """Raft did not take it: it may, later."""
+        self._forwarded_bytes += _size_of(waits[1])
+        self.forwarded.append(waits)
+
+    def take_forwarded(self) -> list[Forwarded]:
         """What other members proposed since the last call, in order."""
         batch, self.forwarded = self.forwarded, []
         self._forwarded_bytes = 0
         return batch
+
+    def forget_forwarded(self, now_ns: int) -> None:
+        """Give up what found no leader for so long that whoever asked has been told."""
+        due = [waits for waits in self.forwarded if waits[0] <= now_ns]
+        self.forwarded = self.forwarded[len(due) :]
+        self._forwarded_bytes -= sum([_size_of(message) for _, message in due])
+        self.refused_total += len(due)
 
     def check_leader(self, leads: bool) -> None:
         """Before a batch is proposed: give up what is `for_leader` when this member is none."""
@@ -163,6 +179,8 @@ class Proposals:
 
     def overdue(self, now_ns: int) -> list[Waiter]:
         """Waiters whose time is up; they are forgotten here, their entries may still commit."""
+        if self.forwarded:
+            self.forget_forwarded(now_ns)
         late: list[Waiter] = []
         for waiter in self.waiting.values():  # insertion order is deadline order
             if waiter[5] > now_ns:
@@ -197,6 +215,10 @@ class Proposals:
 def timeout_ns(election_ms: int) -> int:
     """etcd's request timeout: 5 s + 2 x election timeout."""
     return 5 * NS_PER_S + 2 * election_ms * 1_000_000
+
+
+def _size_of(message: Message) -> int:
+    return sum([len(entry.data) + ENTRY_OVERHEAD for entry in message.entries])
 
 
 def _header_with(header: bytes, extra: bytes) -> bytes:

@@ -4,14 +4,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from corum import errors
 from corum.backend import schema
 from corum.membership.members import Member, Members, Writes
 from corum.pb import raftpb
-from corum.raft import ConfChange, ConfChangeType, ConfState, Entry, EntryType
+from corum.raft import (
+    ConfChange,
+    ConfChangeType,
+    ConfState,
+    Entry,
+    EntryType,
+    RaftError,
+    decode,
+)
 from corum.server.proposals import Answer
 from corum.values import NS_PER_S
 
@@ -41,6 +49,17 @@ class Reconfiguration:
         data = change.SerializeToString()
         entry = Entry(0, 0, EntryType.CONF_CHANGE, data)
         node.proposals.add_entry(entry, request_id, change, call, node.now_ns, answer)
+        self.heard_of((entry,))
+
+    def heard_of(self, entries: Sequence[Entry]) -> None:
+        """These wait to be proposed. A leader that is to be removed hands over first, as once it is
+        removed it hears of no successor (diss. §4.2.2): what others still send it would be lost.
+        """
+        changes = [entry for entry in entries if entry.type]
+        if not changes or not self._node.is_leader:
+            return
+        if any(_removes(entry, self._node.members.local) for entry in changes):
+            self._node.handover.leave()
 
     # ---- what may be proposed (etcd: `--strict-reconfig-check`)
 
@@ -202,6 +221,18 @@ class Reconfiguration:
         if json.loads(change.context).get("isPromote"):
             return members.promote(change.node_id)
         return members.add(_added(change))
+
+
+def _removes(entry: Entry, member: int) -> bool:
+    """Would this entry remove that member?"""
+    if entry.type != EntryType.CONF_CHANGE:
+        return False
+    try:
+        change = decode(entry)
+    except RaftError:
+        return False  # Raft makes it empty
+    assert isinstance(change, ConfChange), f"{entry!r} is a change of one member"
+    return change.type == ConfChangeType.REMOVE_NODE and change.node_id == member
 
 
 def _added(change: Any) -> Member:
