@@ -168,6 +168,10 @@ CLIENT = ("--listen-client-urls=http://127.0.0.1:1", "--advertise-client-urls=ht
             "min version (TLS1.3) is greater than max version (TLS1.2)",
         ),
         (
+            ["--cipher-suites=TLS_AES_128_GCM_SHA256,TLS_RSA_WITH_RC4_128_SHA,x"],
+            'unexpected TLS cipher suite "x"',
+        ),
+        (
             ["--tls-min-version=TLS1.3", "--cipher-suites=a"],
             "cipher suites cannot be configured when only TLS1.3 is enabled",
         ),

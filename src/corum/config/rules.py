@@ -11,6 +11,22 @@ from corum.config.model import Config
 
 ELECTION_MS_MAX: Final = 50_000
 _LEVELS: Final = ("debug", "info", "warn", "error", "dpanic", "panic", "fatal")
+_SUITE_NAMES: Final = (
+    "AES_128_GCM_SHA256 AES_256_GCM_SHA384 CHACHA20_POLY1305_SHA256 "
+    "ECDHE_ECDSA_WITH_AES_128_CBC_SHA ECDHE_ECDSA_WITH_AES_128_CBC_SHA256 "
+    "ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 ECDHE_ECDSA_WITH_AES_256_CBC_SHA "
+    "ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 ECDHE_ECDSA_WITH_CHACHA20_POLY1305 "
+    "ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 ECDHE_ECDSA_WITH_RC4_128_SHA "
+    "ECDHE_RSA_WITH_3DES_EDE_CBC_SHA ECDHE_RSA_WITH_AES_128_CBC_SHA "
+    "ECDHE_RSA_WITH_AES_128_CBC_SHA256 ECDHE_RSA_WITH_AES_128_GCM_SHA256 "
+    "ECDHE_RSA_WITH_AES_256_CBC_SHA ECDHE_RSA_WITH_AES_256_GCM_SHA384 "
+    "ECDHE_RSA_WITH_CHACHA20_POLY1305 ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 "
+    "ECDHE_RSA_WITH_RC4_128_SHA RSA_WITH_3DES_EDE_CBC_SHA RSA_WITH_AES_128_CBC_SHA "
+    "RSA_WITH_AES_128_CBC_SHA256 RSA_WITH_AES_128_GCM_SHA256 RSA_WITH_AES_256_CBC_SHA "
+    "RSA_WITH_AES_256_GCM_SHA384 RSA_WITH_RC4_128_SHA"
+)
+_SUITES: Final = frozenset(f"TLS_{name}" for name in _SUITE_NAMES.split())
+"""Names that etcd knows. Which of them we have is asked only where there is TLS."""
 _SINGLE_OUTPUTS: Final = ("default", "stdout", "stderr", "systemd/journal")
 
 
@@ -164,6 +180,9 @@ def _tls(config: Config) -> None:
         raise ConfigError(f"min version ({low}) is greater than max version ({high})")
     if low == "TLS1.3" and config.cipher_suites:
         raise ConfigError("cipher suites cannot be configured when only TLS1.3 is enabled")
+    for suite in config.cipher_suites:
+        if suite not in _SUITES:
+            raise ConfigError(f"unexpected TLS cipher suite {gotext.quote(suite)}")
     if config.peer_cert_allowed_cn and config.peer_cert_allowed_hostname:
         raise ConfigError(
             "peerTLS: allowed-cn and allowed-hostname are mutually exclusive "
