@@ -307,12 +307,12 @@ def test_a_recovered_store_goes_on_like_the_original(before: list, after: list) 
     recover(other, capture(store).encode())
     for kind, path, ttl_s in after:
         now_ns += S
-        due = {node.path for node in nodes(store) if 0 < node.expire_ns <= now_ns}
+        due = {node.key for node in nodes(store) if 0 < node.expire_ns <= now_ns}
         perform(store, kind, path, ttl_s, now_ns)
         perform(other, kind, path, ttl_s, now_ns)
         if kind == "sync":
             assert not [n for n in nodes(store) if 0 < n.expire_ns <= now_ns]
-            assert not due & {node.path for node in nodes(store)}
+            assert not due & {node.key for node in nodes(store)}
         with_ttl = {node for node in nodes(store) if node.expire_ns}
         assert len(store.tree.expiry) == len(with_ttl)
     assert capture(store).encode() == capture(other).encode()

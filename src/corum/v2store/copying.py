@@ -34,8 +34,8 @@ def of_tree(root: Node, prefix: str) -> list[Copied]:
         node, limit_ns = stack.pop()
         expire_ns = _earliest(node.expire_ns, limit_ns)
         if node.children is None:
-            path = node.path.removeprefix(prefix)
-            found.append(Copied(path, node.value, node.modified_index, expire_ns))
+            path = node.key.removeprefix(prefix)
+            found.append(Copied(path, node.value or "", node.modified_index, expire_ns))
         else:
             stack += [(child, expire_ns) for child in node.children.values()]
     return sorted(found, key=_place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from json.encoder import encode_basestring
 from typing import Any, Final
 
@@ -20,35 +21,48 @@ _VALUE_LEFT_OUT: Final = frozenset((SET, CREATE, UPDATE, COMPARE_AND_SWAP))
 
 
 class NodeView:
-    """A node as clients see it, at one moment. Not changed once the event is out."""
+    """A permanent file as clients see it, at one moment. Not changed once it can be seen."""
 
-    __slots__ = (
-        "created_index",
-        "directory",
-        "expire_ns",
-        "key",
-        "modified_index",
-        "nodes",
-        "ttl_s",
-        "value",
-    )
+    __slots__ = ("created_index", "expire_ns", "key", "modified_index", "value")
 
-    def __init__(self, key: str, modified_index: int, created_index: int) -> None:
+    directory = False
+    ttl_s = 0
+    nodes: Sequence[NodeView] = ()
+
+    def __init__(
+        self, key: str, value: str | None, modified_index: int, created_index: int
+    ) -> None:
         self.key = key
-        self.value: str | None = None  # None: not shown; a file's empty value is ""
-        self.directory = False
-        self.expire_ns = 0  # 0: permanent
-        self.ttl_s = 0
-        self.nodes: list[NodeView] = []
+        self.value = value
+        self.expire_ns = 0
         self.modified_index = modified_index
         self.created_index = created_index
 
-    def to_json(self, prefix: str = "") -> str:
-        """etcd's field order; empty and zero fields are left out; `prefix` is cut off the keys."""
-        return escape_rest(self.to_json_almost(prefix))
+    def to_json_almost(self, prefix: str) -> str:
+        """etcd's field order; `prefix` is cut off the keys; strings still need `escape_rest`."""
+        return (
+            f'{{"key":{encode_basestring(self.key.removeprefix(prefix))}'
+            f',"value":{encode_basestring(self.value or "")}'
+            f',"modifiedIndex":{self.modified_index},"createdIndex":{self.created_index}}}'
+        )
+
+
+class FullView(NodeView):
+    """Any other node: a directory, one that expires, one that is gone."""
+
+    __slots__ = ("directory", "nodes", "ttl_s")
+
+    def __init__(
+        self, key: str, value: str | None, modified_index: int, created_index: int
+    ) -> None:
+        """`value` None is not shown; a file's empty value is ""."""
+        super().__init__(key, value, modified_index, created_index)
+        self.directory = False
+        self.ttl_s = 0
+        self.nodes: Sequence[NodeView] = ()
 
     def to_json_almost(self, prefix: str) -> str:
-        """The same with strings that are not escaped as Go does it yet."""
+        """The same; empty and zero fields are left out."""
         text = "{"
         key = self.key.removeprefix(prefix)
         if key:
@@ -76,10 +90,12 @@ class Event:
 
     __slots__ = ("action", "etcd_index", "node", "prev_node", "refresh")
 
-    def __init__(self, action: str, node: NodeView, etcd_index: int) -> None:
+    def __init__(
+        self, action: str, node: NodeView, etcd_index: int, prev_node: NodeView | None = None
+    ) -> None:
         self.action = action
         self.node = node
-        self.prev_node: NodeView | None = None
+        self.prev_node = prev_node
         self.etcd_index = etcd_index
         self.refresh = False  # in the history, but no watcher sees it
 
@@ -96,9 +112,10 @@ class Event:
         """The body for a client (etcd adds a newline). `no_value`: noValueOnSuccess=true."""
         if no_value and self.action in _VALUE_LEFT_OUT:
             return f'{{"action":"{self.action}"}}'
-        text = f'{{"action":"{self.action}","node":{self.node.to_json_almost(prefix)}'
-        if self.prev_node is not None:
-            text += f',"prevNode":{self.prev_node.to_json_almost(prefix)}'
+        node, before = self.node, self.prev_node
+        text = f'{{"action":"{self.action}","node":{node.to_json_almost(prefix)}'
+        if before is not None:
+            text += f',"prevNode":{before.to_json_almost(prefix)}'
         return escape_rest(text + "}")
 
     def to_saved_json(self) -> str:
@@ -118,8 +135,12 @@ def load_event(data: dict[str, Any]) -> Event:
 
 
 def _load_view(data: dict[str, Any]) -> NodeView:
-    view = NodeView(data.get("key", ""), data.get("modifiedIndex", 0), data.get("createdIndex", 0))
-    view.value = data.get("value")
+    view = FullView(
+        data.get("key", ""),
+        data.get("value"),
+        data.get("modifiedIndex", 0),
+        data.get("createdIndex", 0),
+    )
     view.directory = data.get("dir", False)
     expiration = data.get("expiration")
     view.expire_ns = parse_time(expiration) if expiration else 0

@@ -6,7 +6,7 @@ they were told waits in the waiter for the server to take, up to 100 events.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from corum.v2store import errors
@@ -44,6 +44,13 @@ class EventHistory:
         assert oldest is not None
         self.start_index = oldest.node.modified_index
         self.last_index = event.node.modified_index
+
+    def newest_first(self) -> Iterator[Event]:
+        """All that is kept."""
+        for offset in reversed(range(self.size)):
+            event = self.events[(self.front + offset) % len(self.events)]
+            assert event is not None
+            yield event
 
     def scan(self, key: str, recursive: bool, since: int, store_index: int) -> Event | None:
         """The first event from index `since` on that concerns `key`. Raises 401 when it is gone."""

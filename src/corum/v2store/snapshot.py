@@ -22,8 +22,8 @@ CURRENT_VERSION: Final = 2
 PIECE_CHARACTERS: Final = 64 * 1024
 """About so much of the JSON is a string at a time."""
 
-_Copy: TypeAlias = tuple[str, int, int, int, str, "list[tuple[str, _Copy]] | None"]
-"""Path, created, modified, expiry, value, children."""
+_Directory: TypeAlias = tuple[str, "list[tuple[str, Node | _Directory]]"]
+"""JSON of its own fields, children. Files do not change, so a copy may have them in common."""
 
 
 class Captured:
@@ -58,7 +58,7 @@ class Captured:
 
 
 def capture(store: Store) -> Captured:
-    """What is needed to save the store later; costs a copy of the tree's shape."""
+    """What is needed to save the store later; costs lists of what directories hold."""
     return Captured(store)
 
 
@@ -83,28 +83,23 @@ def recover(store: Store, data: bytes) -> None:
     store.hub.remove_all()
 
 
-def _copy(node: Node) -> _Copy:
-    children = None
-    if node.children is not None:
-        children = [(name, _copy(child)) for name, child in node.children.items()]
-    return (
-        node.path,
-        node.created_index,
-        node.modified_index,
-        node.expire_ns,
-        node.value,
-        children,
-    )
+def _copy(directory: Node) -> _Directory:
+    assert directory.children is not None
+    return _head_text(directory), [
+        (name, child if child.children is None else _copy(child))
+        for name, child in directory.children.items()
+    ]
 
 
-def _node_texts(node: _Copy) -> Iterator[str]:
-    """JSON of a directory, in pieces that still need `escape_rest`."""
-    text = _head_text(node) + "{"
+def _node_texts(directory: _Directory) -> Iterator[str]:
+    """Its JSON, in pieces that still need `escape_rest`."""
+    head, children = directory
+    text = head + "{"
     comma = ""
-    for name, child in sorted(node[5] or (), key=_bytes_of_name):
+    for name, child in sorted(children, key=_bytes_of_name):
         text += f"{comma}{encode_basestring(name)}:"
         comma = ","
-        if child[5] is None:
+        if isinstance(child, Node):
             text += _head_text(child) + "null}"
         else:
             yield text
@@ -116,15 +111,15 @@ def _node_texts(node: _Copy) -> Iterator[str]:
     yield text + "}}"
 
 
-def _head_text(node: _Copy) -> str:
-    path, created, modified, expire_ns, value, _ = node
+def _head_text(node: Node) -> str:
     return (
-        f'{{"Path":{encode_basestring(path)},"CreatedIndex":{created},"ModifiedIndex":{modified}'
-        f',"ExpireTime":"{format_time(expire_ns)}","Value":{encode_basestring(value)},"Children":'
+        f'{{"Path":{encode_basestring(node.key)},"CreatedIndex":{node.created_index}'
+        f',"ModifiedIndex":{node.modified_index},"ExpireTime":"{format_time(node.expire_ns)}"'
+        f',"Value":{encode_basestring(node.value or "")},"Children":'
     )
 
 
-def _bytes_of_name(item: tuple[str, _Copy]) -> bytes:
+def _bytes_of_name(item: tuple[str, Node | _Directory]) -> bytes:
     return item[0].encode("utf-8", "surrogateescape")
 
 

@@ -21,7 +21,7 @@ from corum.v2store.events import (
     SET,
     UPDATE,
     Event,
-    NodeView,
+    FullView,
 )
 from corum.v2store.history import Waiter, WaiterHub
 from corum.v2store.stats import Stats
@@ -107,7 +107,7 @@ class Store:
             find = self.tree.find if refresh else self.tree.find_or_none
             previous = find(path, self.index)
             if refresh and previous is not None:
-                value = previous.value
+                value = previous.value or ""
             event = self._make(
                 SET, path, None if directory else value, expire_ns, now_ns, replace=previous
             )
@@ -260,9 +260,7 @@ class Store:
             expire_ns = 0
         node = Node(path, self.index, parent, value=value, expire_ns=expire_ns)
         self.tree.add(node, replace)
-        event = Event(action, node.view(now_ns), self.index)
-        event.prev_node = previous
-        return event
+        return Event(action, node.view(now_ns), self.index, previous)
 
     def _make_parent(self, path: str) -> Node:
         """The directory of a new node; raises 104, and 105 if the node is there already."""
@@ -283,22 +281,23 @@ class Store:
         """New value (kept on refresh) and expiry. A directory keeps its index, as in etcd."""
         previous = node.view(now_ns)
         self.index += 1
-        if not node.is_dir:
-            if not refresh:
-                node.value = value
-            node.modified_index = self.index
-        self.tree.set_expiry(node, expire_ns)
-        event = Event(action, node.view(now_ns), self.index)
-        event.node.modified_index = self.index
-        event.prev_node = previous
-        return self._publish(event, refresh=refresh)
+        if node.children is not None:
+            self.tree.set_expiry(node, expire_ns)
+            view = node.view(now_ns)
+            view.modified_index = self.index
+        else:
+            value = node.value or "" if refresh else value
+            new = Node(node.key, self.index, node.parent, value=value, expire_ns=expire_ns)
+            new.created_index = node.created_index
+            self.tree.add(new, node)
+            view = new.view(now_ns)
+        return self._publish(Event(action, view, self.index, previous), refresh=refresh)
 
     def _remove(self, action: str, node: Node, now_ns: int) -> Event:
         self.index += 1
-        view = NodeView(node.path, self.index, node.created_index)
+        view = FullView(node.key, None, self.index, node.created_index)
         view.directory = node.is_dir
-        event = Event(action, view, self.index)
-        event.prev_node = node.view(now_ns)
+        event = Event(action, view, self.index, node.view(now_ns))
         self.tree.remove(node, lambda path: self.hub.notify_removed(event, path))
         return self._publish(event)
 

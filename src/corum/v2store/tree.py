@@ -8,7 +8,7 @@ from typing import Final
 
 from corum.v2store import errors
 from corum.v2store.errors import V2Error
-from corum.v2store.events import NodeView
+from corum.v2store.events import FullView, NodeView
 
 _NS: Final = 1_000_000_000
 
@@ -27,31 +27,25 @@ def clean(path: str) -> str:
     return "/" + "/".join(parts)
 
 
-class Node:
-    """A file (`children` is None) or a directory. `expire_ns` 0 means permanent."""
+class Node(NodeView):
+    """A file (`children` is None) or a directory. `expire_ns` 0 means permanent.
 
-    __slots__ = (
-        "children",
-        "created_index",
-        "expire_ns",
-        "modified_index",
-        "name",
-        "parent",
-        "path",
-        "value",
-    )
+    A file never changes: another one takes its place. So who has seen it may keep it.
+    """
+
+    __slots__ = ("children", "name", "parent")
 
     def __init__(
-        self, path: str, index: int, parent: Node | None, *, value: str | None, expire_ns: int = 0
+        self, key: str, index: int, parent: Node | None, *, value: str | None, expire_ns: int = 0
     ) -> None:
         """A directory when `value` is None. The caller puts it among the parent's children."""
-        self.path = path
-        self.name = path.rpartition("/")[2]
+        self.key = key
+        self.name = key.rpartition("/")[2]
         self.created_index = index
         self.modified_index = index
         self.parent = parent
         self.expire_ns = expire_ns
-        self.value = value or ""
+        self.value = value
         self.children: dict[str, Node] | None = {} if value is None else None
 
     @property
@@ -69,22 +63,24 @@ class Node:
 
     def view(self, now_ns: int, *, depth: int = 0, ordered: bool = False) -> NodeView:
         """As clients see it; with the children of `depth` levels (hidden ones left out)."""
-        view = NodeView(self.path, self.modified_index, self.created_index)
+        if self.children is None and not self.expire_ns:
+            return self
+        view = FullView(self.key, self.value, self.modified_index, self.created_index)
         if self.expire_ns:
             view.expire_ns = self.expire_ns
             view.ttl_s = self.ttl_s(now_ns)
         if self.children is None:
-            view.value = self.value
             return view
         view.directory = True
         if depth > 0:
-            view.nodes = [
+            nodes = [
                 child.view(now_ns, depth=depth - 1, ordered=ordered)
                 for child in self.children.values()
                 if not child.is_hidden
             ]
             if ordered:
-                view.nodes.sort(key=_bytewise)
+                nodes.sort(key=_bytewise)
+            view.nodes = nodes
         return view
 
 
@@ -113,10 +109,10 @@ class Tree:
             if not name:
                 break
             if node.children is None:
-                raise V2Error(errors.NOT_DIR, node.path, index)
+                raise V2Error(errors.NOT_DIR, node.key, index)
             child = node.children.get(name)
             if child is None:
-                missing = f"{node.path.rstrip('/')}/{name}"
+                missing = f"{node.key.rstrip('/')}/{name}"
                 raise V2Error(errors.KEY_NOT_FOUND, missing, index)
             node = child
         return node
@@ -128,7 +124,7 @@ class Tree:
             if not name:
                 break
             if node.children is None:
-                raise V2Error(errors.NOT_DIR, node.path, index)
+                raise V2Error(errors.NOT_DIR, node.key, index)
             child = node.children.get(name)
             if child is None:
                 return None
@@ -147,10 +143,10 @@ class Tree:
             assert node.children is not None
             child = node.children.get(name)
             if child is None:
-                child = Node(f"{node.path.rstrip('/')}/{name}", index + 1, node, value=None)
+                child = Node(f"{node.key.rstrip('/')}/{name}", index + 1, node, value=None)
                 node.children[name] = child
             elif child.children is None:
-                raise V2Error(errors.NOT_DIR, child.path, index)
+                raise V2Error(errors.NOT_DIR, child.key, index)
             node = child
         return node
 
@@ -160,10 +156,11 @@ class Tree:
         children = node.parent.children
         assert children is not None
         assert children.get(node.name) is replaced
-        if replaced is not None:
+        if replaced is not None and replaced.expire_ns:
             self.expiry.forget(replaced)
         children[node.name] = node
-        self.expiry.update(node)
+        if node.expire_ns:
+            self.expiry.update(node)
 
     def remove(self, node: Node, removed: Callable[[str], None] | None = None) -> None:
         """Take out a node with all below it, deepest first; `removed` hears every path."""
@@ -176,7 +173,7 @@ class Tree:
             del node.parent.children[node.name]
         self.expiry.forget(node)
         if removed is not None:
-            removed(node.path)
+            removed(node.key)
 
     def set_expiry(self, node: Node, expire_ns: int) -> None:
         node.expire_ns = expire_ns
@@ -206,7 +203,7 @@ class ExpiryQueue:
             return
         self._count += 1
         self._live[node] = self._count
-        heappush(self._heap, (node.expire_ns, node.path, self._count, node))
+        heappush(self._heap, (node.expire_ns, node.key, self._count, node))
         if len(self._heap) > 2 * len(self._live) + 64:
             self._heap = [each for each in self._heap if self._live.get(each[3]) == each[2]]
             heapify(self._heap)
