@@ -81,21 +81,30 @@ class Invariants:
         self.applied_max = 0
         self.states: dict[int, tuple[Any, ...]] = {}
         """Applied index -> what a member held then, in short."""
+        self._written: dict[int, tuple[Node, dict[int, int]]] = {}
+        """Member -> its node since the last start, and index -> term of what that wrote last: one
+        write may hold entries that replace each other."""
         self._seen: dict[int, int] = {}
         """Member -> the applied index it was looked at last."""
 
     def written(self, node: Node, entries: Sequence[Entry]) -> None:
         """Entries go into a member's log. Raises Violation."""
-        log, known = node.raft.raft.log, self.entries
-        before = log.term(entries[0].index - 1) if entries else 0
+        storage, known = node.raft_storage, self.entries
+        written_by, terms = self._written.get(node.members.local, (None, {}))
+        if written_by is not node:
+            terms = dict[int, int]()
+            self._written[node.members.local] = (node, terms)
         for entry in entries:
+            before = terms.get(entry.index - 1)
+            if before is None and storage.first_index() - 1 < entry.index <= storage.last_index() + 1:
+                before = storage.term(entry.index - 1)
             here = (entry.index, entry.term)
             if before is not None:
                 content = (before, entry.type, entry.data)
                 found = known.setdefault(here, content)
                 if found != content:
                     raise Violation(f"entry {here} is {content} on one member, {found} on another")
-            before = entry.term
+            terms[entry.index] = entry.term
 
     def turned(self, node: Node) -> None:
         """A member has ended a turn. Raises Violation."""
