@@ -66,7 +66,7 @@ def test_mistakes(tmp_path: Path, flags: dict[str, Any], text: str) -> None:
 
 
 def test_files_that_do_not_fit(tmp_path: Path, authority: Authority) -> None:
-    """A key of another certificate, a file that is none, a suite that we lack: told at the start."""
+    """A key of another certificate, a file that is none, a suite we lack: told at the start."""
     cert, key = authority.issue("one", "one")
     _, other = authority.issue("two", "two")
     with pytest.raises(tls.TlsError, match="key values mismatch"):
