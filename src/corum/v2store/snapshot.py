@@ -22,8 +22,8 @@ CURRENT_VERSION: Final = 2
 PIECE_CHARACTERS: Final = 64 * 1024
 """About so much of the JSON is a string at a time."""
 
-_Directory: TypeAlias = tuple[str, "list[tuple[str, Node | _Directory]]"]
-"""JSON of its own fields, children. Files do not change, so a copy may have them in common."""
+_Directory: TypeAlias = tuple[str, list[Node], "dict[Node, _Directory]"]
+"""JSON of its own fields, children, copies of those that are directories: files do not change."""
 
 
 class Captured:
@@ -85,25 +85,25 @@ def recover(store: Store, data: bytes) -> None:
 
 def _copy(directory: Node) -> _Directory:
     assert directory.children is not None
-    return _head_text(directory), [
-        (name, child if child.children is None else _copy(child))
-        for name, child in directory.children.items()
-    ]
+    children = list(directory.children.values())
+    copies = {child: _copy(child) for child in children if child.children is not None}
+    return _head_text(directory), children, copies
 
 
 def _node_texts(directory: _Directory) -> Iterator[str]:
     """Its JSON, in pieces that still need `escape_rest`."""
-    head, children = directory
+    head, children, copies = directory
     text = head + "{"
     comma = ""
-    for name, child in sorted(children, key=_bytes_of_name):
-        text += f"{comma}{encode_basestring(name)}:"
+    for child in sorted(children, key=_bytes_of_name):
+        text += f"{comma}{encode_basestring(child.name)}:"
         comma = ","
-        if isinstance(child, Node):
+        copy = copies.get(child)
+        if copy is None:
             text += _head_text(child) + "null}"
         else:
             yield text
-            yield from _node_texts(child)
+            yield from _node_texts(copy)
             text = ""
         if len(text) > PIECE_CHARACTERS:
             yield text
@@ -119,8 +119,8 @@ def _head_text(node: Node) -> str:
     )
 
 
-def _bytes_of_name(item: tuple[str, Node | _Directory]) -> bytes:
-    return item[0].encode("utf-8", "surrogateescape")
+def _bytes_of_name(node: Node) -> bytes:
+    return node.name.encode("utf-8", "surrogateescape")
 
 
 def _event_text(event: Event | None) -> str:
