@@ -19,7 +19,6 @@ from corum.client.v2.errors import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
 
     from corum.client.v2.client import Client
 
@@ -83,12 +82,7 @@ class Lock:
         self.acquire(blocking=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def _enter(self, ttl: int | None) -> None:
