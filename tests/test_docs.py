@@ -1,4 +1,4 @@
-"""Reference pages are what the code says today."""
+"""Reference pages are what the code says."""
 
 import subprocess
 import sys

@@ -38,24 +38,6 @@ def test_two_declared_codes_reach_the_wire_as_unknown() -> None:
     } == {text for text in unknown if text.startswith("etcdserver: ")}
 
 
-@pytest.mark.parametrize(
-    ("text", "code", "result"),
-    [
-        ("lease not found", errors.NOT_FOUND, "etcdserver: requested lease not found"),
-        ("auth: permission denied", errors.PERMISSION_DENIED, "etcdserver: permission denied"),
-        ("auth: revision in header is old", 3, "etcdserver: revision of auth store is old"),
-        ("membership: ID removed", errors.NOT_FOUND, "etcdserver: member not found"),
-        ("etcdserver: no leader", errors.UNAVAILABLE, "etcdserver: no leader"),
-        ("auth: something new", errors.UNKNOWN, "auth: something new"),
-        ("disk on fire", errors.UNKNOWN, "disk on fire"),
-    ],
-)
-def test_internal_texts_become_client_errors(text: str, code: int, result: str) -> None:
-    """Inner texts are translated; an unmapped one travels as it is, with code Unknown."""
-    error = errors.from_internal(text)
-    assert (error.code, error.text) == (code, result)
-
-
 def test_codes_have_go_names_and_http_statuses() -> None:
     """The gateway's statuses follow grpc-gateway 2 (etcd 3.6 and newer)."""
     names = [errors.code_name(code) for code in (0, 1, 3, 14, 16, 99)]

@@ -237,29 +237,3 @@ ELECTION_NOT_LEADER = _kind("ELECTION_NOT_LEADER", UNKNOWN, "election: not leade
 ELECTION_MISSING_LEADER_KEY = _kind(
     "ELECTION_MISSING_LEADER_KEY", UNKNOWN, '"leader" field must be provided'
 )
-
-# Texts of etcd's inner packages (rooms, logs and the log's replies use them) and what they become.
-_FROM_INTERNAL: Final[dict[str, type[EtcdError]]] = {
-    "membership: ID removed": MEMBER_NOT_FOUND,
-    "membership: ID not found": MEMBER_NOT_FOUND,
-    "membership: ID exists": MEMBER_EXIST,
-    "membership: peerURL exists": PEER_URL_EXIST,
-    "membership: can only promote a learner member": MEMBER_NOT_LEARNER,
-    "membership: too many learner members in cluster": TOO_MANY_LEARNERS,
-    "mvcc: required revision has been compacted": COMPACTED,
-    "mvcc: required revision is a future revision": FUTURE_REV,
-    "etcdserver: no space": NO_SPACE,
-    "etcdserver: request cancelled": CANCELED_REQUEST,
-    "lease not found": LEASE_NOT_FOUND,
-    "lease already exists": LEASE_EXIST,
-    "too large lease TTL": LEASE_TTL_TOO_LARGE,
-    "auth: revision in header is old": AUTH_OLD_REVISION,
-}
-
-
-def from_internal(text: str) -> EtcdError:
-    """The error that goes to the client for an inner error's text; Unknown with it by default."""
-    kind = _FROM_INTERNAL.get(text) or _BY_TEXT.get(text)
-    if kind is None and text.startswith("auth: "):
-        kind = _BY_TEXT.get("etcdserver: " + text.removeprefix("auth: "))
-    return kind() if kind else EtcdError(UNKNOWN, text)

@@ -109,9 +109,6 @@ def test_mistakes_in_flags_end_with_usage_and_code_2(argv: list[str], text: str)
     assert (error.text, error.usage, error.exit_code) == (text, True, 2)
 
 
-CLIENT = ("--listen-client-urls=http://127.0.0.1:1", "--advertise-client-urls=http://127.0.0.1:1")
-
-
 @pytest.mark.parametrize(
     ("argv", "text"),
     [

@@ -115,7 +115,6 @@ class Server:
     flags: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     name: str = "default"
-    log_format_json: bool = True
     peer_scheme: str = "http"
     wrapper: Sequence[str] = ()  # words before the program: a limit, a namespace
     process: subprocess.Popen[bytes] | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from corum.wal import DataDir, DataDirLocked, Wal, WalSnapshot
-from corum.wal.datadir import Contents, remove_temporary
+from corum.wal.datadir import Contents
 
 from .helpers import METADATA, entries, names, perform, save
 
@@ -132,12 +132,3 @@ def test_zero_keeps_all(data: DataDir) -> None:
     """`--max-snapshots 0` and `--max-wals 0` mean unlimited."""
     with_segments(data, 4).close()
     assert data.purge(0, 0) == []
-
-
-def test_leftovers_are_removed(data: DataDir) -> None:
-    """Interrupted downloads and rewrites, by etcd's names; nothing else."""
-    data.create()
-    for name in ("tmp123", "db.tmp.456", "db", "db.lmdb", "a.snap"):
-        (data.snap / name).write_bytes(b"")
-    assert [path.name for path in remove_temporary(data.snap)] == ["db.tmp.456", "tmp123"]
-    assert names(data.snap) == ["a.snap", "db", "db.lmdb"]

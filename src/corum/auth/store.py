@@ -248,10 +248,6 @@ class AuthStore:
         if ROOT not in self._user(who.user).roles:
             raise errors.AUTH_PERMISSION_DENIED()
 
-    def check_user(self, who: Identity) -> None:
-        """Any valid user. Raises USER_EMPTY, AUTH_OLD_REVISION, AUTH_PERMISSION_DENIED."""
-        self._checked(who)
-
     def check_read(self, who: Identity, key: bytes, range_end: bytes = b"") -> None:
         """Range, watch, and what transactions read."""
         access = self._checked(who)

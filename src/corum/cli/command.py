@@ -23,7 +23,6 @@ EXIT_BAD_CONNECTION = 2
 EXIT_INVALID_INPUT = 3  # for txn and watch
 EXIT_BAD_FEATURE = 4  # a valid flag with a value nobody supports
 EXIT_INTERRUPTED = 5
-EXIT_IO = 6
 EXIT_BAD_ARGUMENTS = 128
 
 

@@ -273,6 +273,6 @@ class Config:
         return self.backend_batch_interval or 100 * NS_PER_MS
 
     @property
-    def batch_limit(self) -> int:
+    def batch_operations_max(self) -> int:
         """Most operations between commits of the backend."""
         return self.backend_batch_limit or 10_000

@@ -50,7 +50,7 @@ def settings_of(config: Config) -> Settings:
         txn_ops_max=config.max_txn_ops,
         quota_bytes=config.quota_backend_bytes,
         batch_interval_ns=config.backend_batch_interval or 100 * NS_PER_MS,
-        batch_operations_max=config.backend_batch_limit or 10_000,
+        batch_operations_max=config.batch_operations_max,
         watch_progress_ns=config.watch_progress_notify_interval,
         compaction_rows=config.compaction_batch_limit,
         compaction_pause_ns=config.compaction_sleep_interval,

@@ -179,7 +179,6 @@ class Runtime:
         extra += listen_all(self.transport, settings.listen_metrics_urls, tls, grpc=False)
         self._peer_listeners = frozenset(listener.id for listener in peers)
         self.addresses = [listener.address for listener in clients]
-        self.peer_addresses = [listener.address for listener in peers]
         self._cleanup += [listener.close for listener in peers + clients + extra]
 
     def _data_dir(self) -> DataDir | None:

@@ -65,7 +65,6 @@ from corum.server.v2 import V2
 from corum.server.v2 import decode as decode_v2
 from corum.values import NS_PER_MS, LeaseId, value
 
-COMPACTION_SLICE_ROWS: Final = 500
 BACKLOG_BATCHES: Final = 4
 """Batches that may gather while one is written; beyond, proposals wait for the disk."""
 HAS_LEADER: Final = 2
@@ -393,6 +392,7 @@ class Node:
         if self.driver.halted and self.commits.resting:
             self.driver.halted = False
             self.ports.transition("info", "there is room for the backend again")
+            self._room_changed()
         self.proposals.held = self.commits.in_flight and (
             self.backend.pending_operations > BACKLOG_BATCHES * self.config.batch_operations_max
         )
@@ -755,6 +755,7 @@ class Node:
         self.ports.transition("error", "failed to commit to the backend", error=str(error))
         if len(self.reconfiguration.conf_state.voters) > 1:
             self.driver.halted = True  # an alarm would stop the others, who have room
+            self._room_changed()
         else:
             self._raise_no_space()
 
@@ -765,6 +766,17 @@ class Node:
             self.ports.transition("error", "no room for the log: refusing writes", error=error)
         else:
             self.ports.transition("info", "there is room for the log again")
+        self._room_changed()
+
+    def _room_changed(self) -> None:
+        """One of several that is silent for want of room has no leader and is none: its clients are
+        told so. What Raft thinks meanwhile is not told, and holds again afterwards."""
+        silent = self.disk_full or self.driver.halted
+        known = self.raft.raft.soft_state()
+        if silent and len(self.reconfiguration.conf_state.voters) > 1:
+            known = SoftState(0, Role.FOLLOWER)
+        if known != self.soft:
+            self.soft_state_changed(known)
 
     def stop(self) -> None:
         """Answer everybody who waits that the server stops."""

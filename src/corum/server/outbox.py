@@ -39,7 +39,7 @@ class Outbox:
     """`replies`, `failures`, `messages` and `pages` (whole HTTP answers, see
     `Transport.http_replies`) are filled by everybody and flushed once per turn."""
 
-    __slots__ = ("blocked", "converters", "failures", "messages", "pages", "replies", "sent_total")
+    __slots__ = ("blocked", "converters", "failures", "messages", "pages", "replies")
 
     def __init__(self) -> None:
         self.replies: list[tuple[int, Message]] = []
@@ -49,7 +49,6 @@ class Outbox:
         self.converters: dict[int, Converter] = {}
         self.blocked: Callable[[int], None] = lambda call: None
         """Told of each stream whose queue went over its high-water mark."""
-        self.sent_total = 0
 
     def answer(self, call: int, result: Any) -> None:
         """The result of a proposal: response bytes (or pieces), or the error."""
@@ -83,7 +82,6 @@ class Outbox:
             transport.http_replies(pages)
         if self.messages:
             messages, self.messages = self.messages, []
-            self.sent_total += len(messages)
             for call in transport.send(messages):
                 self.blocked(call)
         if self.failures:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -18,7 +17,6 @@ from corum.wal.errors import DataDirLocked
 from corum.wal.locks import try_lock
 
 DIRECTORY_MODE: Final = 0o700
-FILE_MODE: Final = 0o600
 
 
 class Contents(Enum):
@@ -129,16 +127,3 @@ def _is_free(path: Path) -> bool:
         return try_lock(fd)
     finally:
         os.close(fd)
-
-
-def remove_temporary(directory: Path) -> list[Path]:
-    """Delete what an interrupted download or defragmentation left in the snapshot directory."""
-    leftovers = _leftovers(os.listdir(directory))
-    for name in leftovers:
-        (directory / name).unlink(missing_ok=True)
-    return [directory / name for name in leftovers]
-
-
-def _leftovers(names: Iterable[str]) -> list[str]:
-    """(etcd: server/etcdserver/api/snap/snapshotter.go cleanupSnapdir, db.tmp at v3.5.1)"""
-    return sorted(name for name in names if name.startswith(("db.tmp", "tmp")))

@@ -14,8 +14,6 @@ PROGRESS_JITTER: Final = 0.1
 UNREAD_MAX: Final = 1_000
 """Requests of a stream that are answered while its client reads nothing; etcd reads no more of them
 then, and so stops the client, which a client that means well does not notice."""
-STREAM_WATCHERS_MAX: Final = 1_000_000
-"""Watchers on one stream; a client that wants more opens another stream."""
 
 
 class WatchService(Service):

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 GONE = ("delete", "compareAndDelete", "expire")
 OUTPUTS = ("simple", "extended", "json")
-IN_QUERY = ("prevExist", "prevIndex", "prevValue", "dir")  # the rest is the form in the body
 
 
 def _key(run: Run) -> str:
