@@ -79,6 +79,9 @@ def test_a_leader_without_room_is_replaced(
         print("longest time without service:", gap_s)
         assert gap_s < 2 * ELECTION_S + 1 + PATIENCE_S, gap_s  # a second for slow machines
         assert client.call("Maintenance/Status", rpc.StatusRequest()).leader != target
+        said = second.call("Maintenance/Status", rpc.StatusRequest())
+        assert (said.leader, list(said.errors)) == (0, ["etcdserver: no leader"])
+        assert not small.healthy()
         assert client.call("Maintenance/Alarm", rpc.AlarmRequest()).alarms == []
         found = client.call("KV/Range", get("k", "l", keys_only=True))
         assert set(acknowledged) <= {kv.key.decode() for kv in found.kvs}

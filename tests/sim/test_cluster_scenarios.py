@@ -268,6 +268,25 @@ def test_a_removed_member_leaves_and_does_not_come_back() -> None:
     assert scene.leader.node.term == term
 
 
+@pytest.mark.parametrize("log", [True, False])
+def test_a_leader_without_room_says_that_it_knows_no_leader(log: bool) -> None:
+    """It keeps silent, so others lead; with room again it knows who does, and catches up."""
+    scene = ClusterScene()
+    old = scene.leader
+    old.disk.fill(log=log)
+    answers = scene.puts([old], every_ms=20, for_ms=600)
+    scene.until(lambda: old.node.leader == 0, "it still names a leader", 2)
+    status = scene.ask(old, "Maintenance/Status", rpc.StatusRequest()).response
+    assert (status.leader, list(status.errors)) == (0, ["etcdserver: no leader"])
+    scene.until(lambda: scene.cluster.leader not in (None, old), "nobody else leads", 4)
+    scene.put(b"k", b"v")
+    old.disk.free()
+    scene.until(lambda: len(answers) == 30, "a write has no answer")
+    heir = scene.leader
+    scene.until(lambda: old.node.leader == heir.node.members.local, "it knows nobody")
+    scene.converge()
+
+
 def test_no_write_is_lost_on_its_way_to_a_leader_that_hands_over() -> None:
     """What others send it meanwhile waits there, and goes on to the next leader."""
     scene = ClusterScene()
