@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from corum.peer.rules import Identity, member_id, urls
+from corum.versions import CORUM_VERSION
 
 US = Identity(local=0x1F, cluster=0xABC, server_version="3.5.1")
 
@@ -18,6 +19,7 @@ def test_headers_of_a_stream() -> None:
     assert US.headers(["http://a:1", "http://b:2"], 0x44D446F3684099F) == [
         ("X-Server-From", "1f"),
         ("X-Server-Version", "3.5.1"),
+        ("X-Corum-Version", CORUM_VERSION),
         ("X-Min-Cluster-Version", "3.0.0"),
         ("X-Etcd-Cluster-ID", "abc"),
         ("X-PeerURLs", "http://a:1,http://b:2"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from corum.peer.codec import AppWriter, MessageWriter, encode
@@ -58,6 +58,7 @@ class Hub(Protocol):
     def unreachable(self, member: int) -> None: ...
     def snapshot_ended(self, member: int, ok: bool) -> None: ...
     def active(self, member: int, is_active: bool, why: str) -> None: ...
+    def runs(self, member: int, headers: Mapping[str, str]) -> None: ...
     def gone(self, member: int) -> None: ...
     def we_were_removed(self) -> None: ...
     def said(self, member: int, text: str) -> None: ...
@@ -185,6 +186,7 @@ class Peer:
 
     def opened(self, stream: InStream) -> None:
         """A stream of theirs is open."""
+        self._hub.runs(self.id, dict(stream.headers))
         self._activate()
 
     def lost(self, stream: InStream, why: str) -> None:

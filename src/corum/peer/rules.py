@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from corum.values import value
+from corum.versions import CORUM_VERSION
 
 MIN_VERSION: Final = "3.0.0"
 """The oldest cluster that we understand."""
@@ -35,11 +36,16 @@ class Identity:
     cluster: int
     server_version: str
 
+    @property
+    def versions(self) -> Headers:
+        """What we run. Ours says so: it takes v2 requests whatever its version."""
+        return [("X-Server-Version", self.server_version), ("X-Corum-Version", CORUM_VERSION)]
+
     def headers(self, peer_urls: Sequence[str], to: int | None = None) -> Headers:
         """Of every raft request; `to` of streams."""
         found = [
             ("X-Server-From", f"{self.local:x}"),
-            ("X-Server-Version", self.server_version),
+            *self.versions,
             ("X-Min-Cluster-Version", MIN_VERSION),
             ("X-Etcd-Cluster-ID", f"{self.cluster:x}"),
             ("X-PeerURLs", ",".join(peer_urls)),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from corum.peer.codec import AppReader, AppWriter, CodecError, MessageReader, MessageWriter
+from corum.peer.rules import Headers
 from corum.raft import Message
 from corum.values import NS_PER_MS
 
@@ -133,6 +134,8 @@ class InStream:
         self.attached = False
         self._reader: Any = None
         self._status = 0
+        self.headers: Headers = []
+        """Of the answer, names in lower case."""
         self._heard_ns = 0
         self._dial_ns = 0
         self.received_bytes = 0
@@ -149,9 +152,9 @@ class InStream:
             self._peer.hang_up(self.call)
             self.end(0, "i/o timeout", now_ns)
 
-    def head(self, status: int, headers: list[tuple[str, str]], now_ns: int) -> None:
+    def head(self, status: int, headers: Headers, now_ns: int) -> None:
         """The answer begins."""
-        self._status = status
+        self._status, self.headers = status, headers
         self._heard_ns = now_ns
         self._unconsumed = 0
         if status == 200:

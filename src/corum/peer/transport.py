@@ -7,7 +7,7 @@ answered before the log names it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from corum import _transport as events
@@ -113,6 +113,7 @@ class Peers:
             self._say("info", "stopped remote peer", **{"remote-peer-id": f"{gone:x}"})
         for gone in [one for one in self._remotes if one in members.removed]:
             self._forget(self._remotes, gone)
+        self.node.v2.guard.members_changed()
 
     def _forget(self, table: dict[int, Peer], member: int) -> None:
         peer = table.pop(member)
@@ -228,6 +229,13 @@ class Peers:
         else:
             text = "peer became inactive (message send to peer failed)"
             self._say("warn", text, error=why, **fields)
+
+    def runs(self, member: int, headers: Mapping[str, str]) -> None:
+        """What a member says of itself at the head of what it sends."""
+        version = headers.get("x-server-version")
+        if version is not None:
+            ours = "x-corum-version" in headers
+            self.node.v2.guard.member_runs(member, version, corum=ours)
 
     def gone(self, member: int) -> None:
         """Nobody listens where a member was."""
@@ -366,10 +374,11 @@ class Peers:
             call,
             200,
             [
-                ("X-Server-Version", self.identity.server_version),
+                *self.identity.versions,
                 ("X-Etcd-Cluster-Id", f"{self.identity.cluster:x}"),
             ],
         )
+        self.runs(member, headers)
         stream = peer.app if kind == APP else peer.message
         self._out[call] = (peer, stream)
         peer.attach(kind, call)
@@ -383,10 +392,9 @@ class Peers:
         if refusal is not None:
             self.reply(call, refusal[0], refusal[1] + "\n")
             return
-        self.remember(
-            rules.member_id(headers.get("x-server-from", "")),
-            rules.urls(headers.get("x-peerurls", "")),
-        )
+        sender = rules.member_id(headers.get("x-server-from", ""))
+        self.remember(sender, rules.urls(headers.get("x-peerurls", "")))
+        self.runs(sender, headers)
         try:
             message = decode(body)
         except CodecError:

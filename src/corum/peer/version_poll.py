@@ -34,10 +34,11 @@ class VersionPoll:
             self._led = leads
             self._known.clear()
             self._ask_ns.clear()
+        guard = self._peers.node.v2.guard
         for peer in self._peers.peers:
             if now_ns >= self._ask_ns.get(peer.id, 0):
-                known = peer.id in self._known
-                self._ask_ns[peer.id] = now_ns + (RETRY_NS if leads and not known else ASK_NS)
+                known = peer.id in self._known if leads else guard.knows(peer.id)
+                self._ask_ns[peer.id] = now_ns + (ASK_NS if known else RETRY_NS)
                 self._ask(peer.id)
 
     def _ask(self, member: int) -> None:
@@ -54,7 +55,7 @@ class VersionPoll:
                 self._known.pop(member, None)
                 return
             node = self._peers.node
-            node.v2.member_runs(member, version, corum="corum" in found)
+            node.v2.guard.member_runs(member, version, corum="corum" in found)
             if not node.is_leader:
                 return
             self._known[member] = version

@@ -19,6 +19,7 @@ from corum.raft import Entry, EntryType
 from corum.server.operations import V2_REQUEST
 from corum.server.proposals import Answer
 from corum.server.request_ids import ID_AT
+from corum.server.v2_guard import Guard
 from corum.v2store import Event, Request, V2Error, Waiter
 from corum.values import NS_PER_MS
 
@@ -37,8 +38,7 @@ class V2:
         self._node = node
         self.store = v2store.Store()
         self._next_sync_ns = 0
-        self.deaf: dict[int, str] = {}
-        """Members that must not be sent v2 requests, with their version."""
+        self.guard = Guard(node, self)
         self.rights_moved = True
         """Something below `RIGHTS` may have changed; whoever looks puts it back to False."""
 
@@ -55,35 +55,17 @@ class V2:
 
         --max-request-bytes is for v3 only, as in etcd; who asks has bounded it (`api/v2/forms`).
         """
+        if self.guard.open or not self.guard.keeps(request, call, answer):
+            self.queue(request, call, answer)
+
+    def queue(self, request: Request, call: Any, answer: Answer) -> None:
+        """Propose what nobody dies of."""
         node = self._node
-        if self.deaf:
-            self._refuse_if_deaf()
         proposals = node.proposals
         request_id, header = proposals.ids.next()
         data = encode(request, header[ID_AT:])
         waiter = proposals.wait(request_id, call, V2_REQUEST, request, answer, node.now_ns)
         proposals.queued.append(Entry(0, 0, EntryType.NORMAL, data, waiter))
-
-    def member_runs(self, member: int, version: str, *, corum: bool) -> None:
-        """What another member was found to be: etcd from 3.6 on dies of a v2 entry in the log."""
-        if corum or numbers_of(version) < (3, 6):
-            self.deaf.pop(member, None)
-        elif member not in self.deaf:
-            self.deaf[member] = version
-            text = "a member is too new for v2 requests: all will be refused"
-            told = {"member-id": f"{member:x}", "server-version": version}
-            self._node.ports.transition("warn", text, **told)
-
-    def _refuse_if_deaf(self) -> None:
-        for member in sorted(self.deaf):
-            if member not in self._node.members.by_id:
-                del self.deaf[member]
-                continue
-            text = (
-                "etcdserver: v2 requests are refused while a member cannot take them "
-                f"(member {member:x} runs etcd {self.deaf[member]}, the last with v2 is 3.5)"
-            )
-            raise errors.EtcdError(errors.FAILED_PRECONDITION, text)
 
     def apply(self, request: Request) -> Event | V2Error | bytes:
         """Carry out a committed request; member attributes and versions of 3.5 land here too."""
@@ -98,6 +80,7 @@ class V2:
     def tick(self, now_ns: int) -> None:
         """The leader lets due nodes expire, at the same place of the log everywhere."""
         node = self._node
+        self.guard.tick(now_ns)
         if now_ns < self._next_sync_ns or not node.is_leader or not self.store.has_ttl_keys:
             return
         self._next_sync_ns = now_ns + SYNC_NS
@@ -144,7 +127,7 @@ class V2:
             for node in (tree.find(v2store.MEMBERS_PREFIX, 0).children or {}).values():
                 attributes = (node.children or {}).get("raftAttributes")
                 if attributes is not None:
-                    body: dict[str, Any] = json.loads(attributes.value)
+                    body: dict[str, Any] = json.loads(attributes.value or "")
                     member = Member.from_json(
                         json.dumps({**body, "id": int(node.name, 16)}).encode()
                     )
@@ -230,14 +213,6 @@ def decode(data: bytes) -> tuple[int, Request]:
         message.Time,
     )
     return message.ID, request
-
-
-def numbers_of(version: str) -> tuple[int, int]:
-    """Major and minor of "3.6.1"; (0, 0) of what is no version."""
-    parts = version.split(".")
-    if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):
-        return 0, 0
-    return int(parts[0]), int(parts[1])
 
 
 def _nobody_waits(call: Any, result: Any) -> None:
