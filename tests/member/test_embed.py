@@ -1,6 +1,8 @@
 """A member in this process, through the port that any client uses."""
 
+import re
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -40,6 +42,26 @@ def test_a_restart_on_disk_keeps_the_data(tmp_path: Path) -> None:
     with corum.Member(tmp_path / "data") as another, Client(another.endpoint) as client:
         (kv,) = client.call("KV/Range", get("k")).kvs
         assert (kv.value, kv.mod_revision, kv.version) == (b"2", 3, 2)
+
+
+def test_the_disk_is_measured(tmp_path: Path) -> None:
+    """`etcd_disk_*` of the log, the backend and its rewriting: what operators watch first."""
+
+    def count_of(metric: str) -> float:
+        with urlopen(f"http://{member.endpoint}/metrics", timeout=20) as page:
+            text = page.read().decode()
+        return float(re.search(rf"^etcd_disk_{metric} (\S+)$", text, re.MULTILINE)[1])
+
+    with corum.Member(tmp_path / "data") as member:
+        before = count_of("wal_fsync_duration_seconds_count"), count_of("wal_write_bytes_total")
+        store(member, "k", "v" * 1_000)
+        assert count_of("wal_fsync_duration_seconds_count") > before[0]
+        assert count_of("wal_write_bytes_total") > before[1] + 1_000
+        with Client(member.endpoint) as client:  # commits, then rewrites
+            client.call("Maintenance/Defragment", rpc.DefragmentRequest(), timeout_s=60)
+        assert count_of("backend_commit_duration_seconds_count") > 0
+        assert count_of("backend_defrag_duration_seconds_count") == 1
+        assert count_of("defrag_inflight") == 0
 
 
 def test_memory_forgets() -> None:

@@ -1,6 +1,6 @@
 """What /metrics says of a node: values are read when somebody asks, not kept up to date.
 
-Histograms of the log and the backend are fed by the runtime, a batch at a time.
+Histograms are fed by whoever measured, a batch at a time.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
 def measure(metrics: Metrics, node: Node, emulated: Emulated, features: Mapping[str, bool]) -> None:
     """Tie every metric that a node can answer to where it is kept."""
     _server(metrics, node, emulated)
+    _disk(metrics, node)
     _mvcc(metrics, node)
     _leases(metrics, node)
     applied, served = metrics.server.apply_duration_seconds, metrics.server.request_duration_seconds
@@ -66,9 +67,17 @@ def _server(metrics: Metrics, node: Node, emulated: Emulated) -> None:
     server.slow_apply_total.source = lambda: node.slowness.slow_applies_total
     server.quota_backend_bytes.source = lambda: node.space.quota_bytes
     server.lease_expired_total.source = lambda: node.leases.expired_total
+    server.auth_revision.source = lambda: node.auth.store.revision
     server.id.labels(f"{node.members.local:x}").set(1)
     server.version.labels(emulated.server).set(1)
     server.go_version.labels(go_version()).set(1)
+
+
+def _disk(metrics: Metrics, node: Node) -> None:
+    disk = metrics.disk
+    node.commits.observe = disk.backend_commit_duration_seconds.observe_ns
+    node.defragmentation.observe = disk.backend_defrag_duration_seconds.observe_ns
+    disk.defrag_inflight.source = lambda: float(node.defragmentation.active)
 
 
 def _mvcc(metrics: Metrics, node: Node) -> None:

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from corum.prometheus import Histogram, exponential
 from corum.raft import Entry, HardState, Snapshot
 from corum.server.commits import Jobs
 from corum.values import NS_PER_S
@@ -23,7 +22,6 @@ SLOW_SYNC_NS: Final = NS_PER_S
 """Worth a line (as in etcd)."""
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ROOM_WORDS: Final = tuple(os.strerror(number) for number in NO_ROOM)
-_MS_TO_8S: Final = exponential(0.001, 2, 14)
 
 
 class Writer(Protocol):
@@ -68,8 +66,8 @@ class LogFiles:
         self._failed: dict[int, Write] = {}
         """Nothing else is written until these are, with the same bytes."""
         self.written_bytes = 0
-        self.fsync = Histogram(_MS_TO_8S)
-        """Seconds that writing and syncing took; the member's metrics take it over."""
+        self.observe: Callable[[int], None] = lambda took_ns: None
+        """Told how long each write took, with its sync."""
         self.full: Callable[[str | None], None] = lambda error: None
         """Told when the disk is full (the error) and when it is not any more (None)."""
         self.slow: Callable[[int], None] = lambda took_ns: None
@@ -173,7 +171,7 @@ class LogFiles:
         return True
 
     def _observe(self, took_ns: int) -> None:
-        self.fsync.observe_ns(took_ns)
+        self.observe(took_ns)
         if took_ns > SLOW_SYNC_NS:
             self.slow(took_ns)
 

@@ -17,7 +17,6 @@ class MemoryLog:
     def __init__(self) -> None:
         self.full: Callable[[str | None], None] = lambda error: None
         self.slow: Callable[[int], None] = lambda took_ns: None
-        self.written_bytes = 0
 
     def write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> bool:
         """Nothing to wait for."""

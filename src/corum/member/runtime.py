@@ -35,6 +35,7 @@ from corum.member.received import Received
 from corum.member.settings import Settings
 from corum.membership.bootstrap import FirstList, WasRemoved
 from corum.membership.members import Member
+from corum.metrics import Disk
 from corum.raft import Config as RaftConfig
 from corum.raft import Message, RawNode, Snapshot
 from corum.server.node import Node, NodeConfig
@@ -96,19 +97,7 @@ class Runtime:
         settings = self.settings
         self.dice = random.Random()
         self.secrets = random.SystemRandom()
-        self.transport = wire.Transport(
-            wire.Settings(
-                methods=METHODS,
-                metadata_keys=METADATA_KEYS,
-                recv_max_bytes=settings.node.request_bytes_max + 512 * 1024,
-                streams_max=settings.streams_max,
-                high_water_bytes=1 << 20,
-                low_water_bytes=1 << 18,
-                keepalive_min_time_ms=settings.keepalive_min_time_ms,
-                keepalive_interval_ms=settings.keepalive_interval_ms,
-                keepalive_timeout_ms=settings.keepalive_timeout_ms,
-            )
-        )
+        self.transport = self._wire()
         self._cleanup.append(self.transport.close)
         self.jobs = Jobs(self.transport, settings.node.name)
         self._cleanup.append(self.jobs.close)
@@ -147,11 +136,34 @@ class Runtime:
         self.router = Router(self.node, services_of(self.node))
         emulated = versions.EMULATED[settings.emulate_version]
         self.front = Front(self.node, self.router, self.transport, emulated, settings.http)
+        self._measure_log(self.router.metrics.disk)
         self.router.peer_listeners = self._peer_listeners
         self.router.meet_peers = self.meet_peers
         self.node.members_changed = self._members_changed
         self._members_changed()
         self._next_purge_ns = time.monotonic_ns() + PURGE_NS
+
+    def _wire(self) -> wire.Transport:
+        settings = self.settings
+        return wire.Transport(
+            wire.Settings(
+                methods=METHODS,
+                metadata_keys=METADATA_KEYS,
+                recv_max_bytes=settings.node.request_bytes_max + 512 * 1024,
+                streams_max=settings.streams_max,
+                high_water_bytes=1 << 20,
+                low_water_bytes=1 << 18,
+                keepalive_min_time_ms=settings.keepalive_min_time_ms,
+                keepalive_interval_ms=settings.keepalive_interval_ms,
+                keepalive_timeout_ms=settings.keepalive_timeout_ms,
+            )
+        )
+
+    def _measure_log(self, disk: Disk) -> None:
+        log = self.log
+        if isinstance(log, LogFiles):
+            log.observe = disk.wal_fsync_duration_seconds.observe_ns
+            disk.wal_write_bytes_total.source = lambda: log.written_bytes
 
     def _node_config(self) -> NodeConfig:
         """With the addresses that clients reach us at, where none are told."""

@@ -50,6 +50,8 @@ class Commits:
         self._next_ns = 0
         self.in_flight = False
         """A transaction is being written."""
+        self.observe: Callable[[int], None] = lambda took_ns: None
+        """Told how long each transaction took."""
         self.paused = False
         """True while the file is being rewritten (defragment)."""
         self._waiting: list[Callable[[], None]] = []
@@ -105,6 +107,7 @@ class Commits:
                 self._failed(result)
             else:
                 self._backend.committed(batch)
+                self.observe(self._backend.commit_ns)
                 _call(waiting)
 
         self._jobs.start_urgent(batch.write, done)
