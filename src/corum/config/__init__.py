@@ -63,6 +63,11 @@ def of(values: Mapping[str, Any], *, config_file: str = "", notes: Sequence[Note
     config.config_file = config_file
     config.given = frozenset(values)
     collected = list(notes)
+    collected += [
+        ("warn", "flag has no effect here", {"flag-name": name})
+        for name, found in values.items()
+        if FLAGS[name].is_idle and found != FLAGS[name].default
+    ]
     _complete(config, collected)
     config.notes = tuple(collected)
     rules.check(config)

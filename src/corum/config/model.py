@@ -46,6 +46,8 @@ class Flag:
     kind: Kind
     default: Any
     help: str
+    is_idle: bool = False
+    """Taken for etcd's sake: nothing here does what it asks for."""
 
 
 @value
@@ -56,6 +58,7 @@ class _Declared:
     kind: Kind
     default: Any
     help: str
+    is_idle: bool = False
 
 
 class _Group:
@@ -66,6 +69,12 @@ class _Group:
 
     def __call__(self, default: T, kind: Kind, meaning: str) -> T:
         declared: Any = _Declared(self.title, kind, default, meaning)
+        return declared
+
+    def idle(self, default: T, kind: Kind, meaning: str) -> T:
+        """A flag that is taken for etcd's sake: nothing here does what it asks for."""
+        text = f"{meaning} No effect here."
+        declared: Any = _Declared(self.title, kind, default, text, is_idle=True)
         return declared
 
 
@@ -99,7 +108,9 @@ def _settings(cls: type[T]) -> type[T]:
         if isinstance(default, _Declared):
             defaults[name] = default.default
             flag = name.replace("_", "-")
-            FLAGS[flag] = Flag(flag, default.group, default.kind, default.default, default.help)
+            FLAGS[flag] = Flag(
+                flag, default.group, default.kind, default.default, default.help, default.is_idle
+            )
 
     def init(self: T, **given: Any) -> None:
         for name, found in defaults.items():
@@ -124,15 +135,15 @@ class Config:
     snapshot_catchup_entries: int = _member(5_000, UINT, "Log entries kept behind a snapshot for slow followers.")
     heartbeat_interval: int = _member(100, UINT, "Milliseconds between the leader's heartbeats.")
     election_timeout: int = _member(1_000, UINT, "Milliseconds without a leader before an election; at least 5 heartbeats.")
-    initial_election_tick_advance: bool = _member(True, BOOL, "Skip most of the first election timeout after a start.")
+    initial_election_tick_advance: bool = _member.idle(True, BOOL, "Skip most of the first election timeout after a start.")
     listen_peer_urls: tuple[str, ...] = _member((PEER_URL,), URLS, "Where to listen for other members.")
     listen_client_urls: tuple[str, ...] = _member((CLIENT_URL,), URLS, "Where to listen for clients: gRPC, and HTTP unless that has its own.")
     listen_client_http_urls: tuple[str, ...] = _member((), URLS, "Where to listen for clients' HTTP requests only.")
     max_snapshots: int = _member(5, UINT, "Snapshot files to keep; 0 keeps all.")
     max_wals: int = _member(5, UINT, "Log files to keep; 0 keeps all.")
-    memory_mlock: bool = _member(False, BOOL, "Lock the process's memory, so that it is never swapped out.")
+    memory_mlock: bool = _member.idle(False, BOOL, "Lock the process's memory, so that it is never swapped out.")
     quota_backend_bytes: int = _member(0, INT, "Size of the database beyond which writes are refused; 0: 2 GiB, negative: none.")
-    backend_bbolt_freelist_type: str = _member("map", choice("array", "map"), "Accepted for etcd's sake; our backend has no such list.")
+    backend_bbolt_freelist_type: str = _member.idle("map", choice("array", "map"), "How bbolt keeps its list of free pages.")
     backend_batch_interval: int = _member(0, DURATION, "Longest time between two commits of the backend; 0: 100ms.")
     backend_batch_limit: int = _member(0, INT, "Most operations between two commits of the backend; 0: 10000.")
     max_txn_ops: int = _member(128, UINT, "Most operations in one transaction.")
@@ -145,13 +156,13 @@ class Config:
     enable_v2: bool = _member(True, BOOL, "Serve the v2 API.")
     cors: tuple[str, ...] = _member(("*",), ORIGINS, "Origins that browsers may call from; * allows all.")
     host_whitelist: tuple[str, ...] = _member(("*",), WORDS, "Host names accepted in plain HTTP requests; * accepts all.")
-    raft_read_timeout: int = _member(5 * NS_PER_S, DURATION, "Silence after which a connection from a peer is given up.")
-    raft_write_timeout: int = _member(5 * NS_PER_S, DURATION, "How long a write to a peer may take.")
-    socket_reuse_address: bool = _member(False, BOOL, "Set SO_REUSEADDR on listeners.")
-    socket_reuse_port: bool = _member(False, BOOL, "Set SO_REUSEPORT on listeners.")
-    bootstrap_defrag_threshold_megabytes: int = _member(0, UINT, "Defragment at the start if that frees as much; 0: never.")
-    warning_apply_duration: int = _member(100 * NS_PER_MS, DURATION, "Log a warning when applying an entry takes longer.")
-    warning_unary_request_duration: int = _member(300 * NS_PER_MS, DURATION, "Log a warning when a unary request takes longer.")
+    raft_read_timeout: int = _member.idle(5 * NS_PER_S, DURATION, "Silence after which a connection from a peer is given up.")
+    raft_write_timeout: int = _member.idle(5 * NS_PER_S, DURATION, "How long a write to a peer may take.")
+    socket_reuse_address: bool = _member.idle(False, BOOL, "Set SO_REUSEADDR on listeners.")
+    socket_reuse_port: bool = _member.idle(False, BOOL, "Set SO_REUSEPORT on listeners.")
+    bootstrap_defrag_threshold_megabytes: int = _member.idle(0, UINT, "Defragment at the start if that frees as much; 0: never.")
+    warning_apply_duration: int = _member.idle(100 * NS_PER_MS, DURATION, "Log a warning when applying an entry takes longer.")
+    warning_unary_request_duration: int = _member.idle(300 * NS_PER_MS, DURATION, "Log a warning when a unary request takes longer.")
     watch_progress_notify_interval: int = _member(10 * _MINUTE, DURATION, "Time between progress notifications to watchers that asked for them.")
     max_learners: int = _member(1, INT, "Most learners in the cluster.")
 
@@ -184,15 +195,15 @@ class Config:
     auto_compaction_retention: str = _cluster("0", TEXT, "History to keep: a duration, or hours, or revisions; 0: all of it.")
     compaction_batch_limit: int = _cluster(1_000, INT, "Most revisions deleted in one step of a compaction.")
     compaction_sleep_interval: int = _cluster(10 * NS_PER_MS, DURATION, "Pause between two steps of a compaction.")
-    downgrade_check_time: int = _cluster(5 * NS_PER_S, DURATION, "Time between two looks at the state of a downgrade.")
-    v2_deprecation: str = _cluster("not-yet", choice("not-yet", "write-only", "write-only-skip-check", "write-only-drop-data", "gone"), "How far the v2 store is retired.")
+    downgrade_check_time: int = _cluster.idle(5 * NS_PER_S, DURATION, "Time between two looks at the state of a downgrade.")
+    v2_deprecation: str = _cluster.idle("not-yet", choice("not-yet", "write-only", "write-only-skip-check", "write-only-drop-data", "gone"), "How far the v2 store is retired.")
     feature_gates: tuple[tuple[str, bool], ...] = _cluster((), FEATURES, "Features to turn on or off: Name=true,Name=false.")
 
     proxy: str = _proxy("off", choice("off", "readonly", "on"), "Run as a v2 proxy instead of a member: off, readonly, on.")
     proxy_failure_wait: int = _proxy(5_000, UINT, "Milliseconds an endpoint stays failed.")
     proxy_refresh_interval: int = _proxy(30_000, UINT, "Milliseconds between refreshes of the endpoints.")
     proxy_dial_timeout: int = _proxy(1_000, UINT, "Milliseconds connecting may take; 0: any time.")
-    proxy_write_timeout: int = _proxy(5_000, UINT, "Milliseconds a write may take; 0: any time.")
+    proxy_write_timeout: int = _proxy.idle(5_000, UINT, "Milliseconds a write may take; 0: any time.")
     proxy_read_timeout: int = _proxy(0, UINT, "Milliseconds a read may take; 0: any time.")
 
     cert_file: str = _security("", TEXT, "Certificate of the client port.")
@@ -214,7 +225,7 @@ class Config:
     peer_cert_allowed_hostname: tuple[str, ...] = _security((), WORDS, "Host names accepted in peer certificates.")
     peer_auto_tls: bool = _security(False, BOOL, "Make a certificate for the peer port.")
     peer_crl_file: str = _security("", TEXT, "Revoked peer certificates.")
-    peer_skip_client_san_verification: bool = _security(False, BOOL, "Do not compare a peer's address with its certificate.")
+    peer_skip_client_san_verification: bool = _security.idle(False, BOOL, "Do not compare a peer's address with its certificate.")
     self_signed_cert_validity: int = _security(1, UINT, "Years that certificates we make are valid.")
     cipher_suites: tuple[str, ...] = _security((), WORDS, "TLS cipher suites to allow; empty: all safe ones.")
     tls_min_version: str = _security("TLS1.2", TEXT, "Oldest TLS version: TLS1.2 or TLS1.3.")
@@ -227,11 +238,11 @@ class Config:
     enable_pprof: bool = _watching(False, BOOL, "Serve /debug/pprof/ on the client port.")
     metrics: str = _watching("basic", choice("basic", "extensive"), "basic, or extensive to add a histogram of each RPC.")
     listen_metrics_urls: tuple[str, ...] = _watching((), URLS, "Further listeners for /metrics and /health.")
-    enable_distributed_tracing: bool = _watching(False, BOOL, "Send traces to an OpenTelemetry collector.")
-    distributed_tracing_address: str = _watching("localhost:4317", TEXT, "The collector.")
-    distributed_tracing_service_name: str = _watching("etcd", TEXT, "The service's name in traces.")
-    distributed_tracing_instance_id: str = _watching("", TEXT, "This member's name in traces.")
-    distributed_tracing_sampling_rate: int = _watching(0, INT, "Traces of a million requests.")
+    enable_distributed_tracing: bool = _watching.idle(False, BOOL, "Send traces to an OpenTelemetry collector.")
+    distributed_tracing_address: str = _watching.idle("localhost:4317", TEXT, "The collector.")
+    distributed_tracing_service_name: str = _watching.idle("etcd", TEXT, "The service's name in traces.")
+    distributed_tracing_instance_id: str = _watching.idle("", TEXT, "This member's name in traces.")
+    distributed_tracing_sampling_rate: int = _watching.idle(0, INT, "Traces of a million requests.")
 
     logger: str = _logging("zap", TEXT, "zap: JSON lines or the console format.")
     log_format: str = _logging("json", TEXT, "json or console.")
