@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from corum.pb import rpc
@@ -175,6 +177,38 @@ def test_a_member_that_dies_while_it_gets_a_snapshot_gets_it_again(effect: str, 
     scene.until(lambda: behind.is_up, "it does not come back")
     scene.converge()  # after a while: a machine without power leaves its connections open
     assert scene.get(b"k", at=behind) == b"29"
+
+
+def test_a_member_that_works_long_on_a_snapshot_is_sent_it_once() -> None:
+    """Whatever happens to the streams of the two meanwhile."""
+    scene = ClusterScene(snapshot_count=5, snapshot_catchup_entries=1)
+    behind, leader = scene.followers[0], scene.leader
+    scene.cut_off(behind)
+    for number in range(30):
+        scene.put(b"k", b"%d" % number)
+    begun: list[float] = []
+    start = behind.jobs.start
+
+    def slowly(run: Callable[[], object], done: Callable[[object], None]) -> None:
+        if run.__qualname__.startswith("Reception._write"):
+            begun.append(scene.world.now_ns)
+            behind.later(30 * NS_PER_S, lambda: start(run, done))
+        else:
+            start(run, done)
+
+    behind.jobs.start = slowly
+    scene.heal()
+    scene.until(lambda: bool(begun), "no snapshot arrives")
+    scene.wait(5)
+    assert leader.peers is not None
+    link = leader.peers.get(behind.node.members.local)
+    assert link is not None
+    link.message.close()
+    revision = leader.node.store.revision
+    scene.until(lambda: behind.node.store.revision == revision, "it never has it", 150)
+    assert scene.leader is leader
+    assert len(begun) <= 2, "once for what came first, once for the rest"
+    scene.converge()
 
 
 def test_a_restarted_leader_that_has_nothing_but_a_snapshot_gives_it_away() -> None:

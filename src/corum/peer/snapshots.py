@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 ENVELOPE_MAX: Final = 512 * 1024 * 1024
 PIECE_BYTES: Final = 1 << 20
 STALLED_NS: Final = 20 * NS_PER_S
-"""A transfer that does not move for so long is given up, if the member has been lost or has come
-anew meanwhile: a machine that lost power does not close its connections."""
+"""When a transfer does not move for so long, and a link between the two has changed meanwhile, the
+member is asked whether it is still at it: a machine that lost power does not close its connections.
+"""
+RECEIVING: Final = "/raft/receiving"
+"""Where it is asked: 200 while it receives something from who asks. A Go etcd says 404."""
+ASK_MS: Final = 5_000
 AHEAD_BYTES: Final = 2 << 20
 """Received and not written: beyond, no more is asked for. The next come while these are written."""
 SENT_MAX: Final = 16
@@ -100,11 +104,11 @@ class Outgoing:
         self._peers.snapshot_ended(transfer.peer.id, ok)
 
     def tick(self, now_ns: int) -> None:
-        """Give up transfers to members that are gone."""
+        """Ask about transfers that may go to nobody."""
         for transfer in list(self._transfers.values()):
             changed = transfer.peer.changed_ns > transfer.started_ns
             if changed and now_ns - transfer.moved_ns > STALLED_NS:
-                transfer.give_up("the member was lost")
+                transfer.ask()
 
     def writable(self, call: int) -> bool:
         """There is room for more; False when it is no transfer."""
@@ -188,6 +192,16 @@ class Transfer:
             else:
                 self.work()
 
+    def ask(self) -> None:
+        """Is anybody there still? A large database takes its time once it is there."""
+        self.moved_ns = self._peers.node.now_ns
+        headers = self._peers.identity.headers(self._peers.peer_urls)
+        self.peer.request("GET", RECEIVING, headers, b"", ASK_MS, self._told)
+
+    def _told(self, status: int, headers: Headers, body: bytes) -> None:
+        if status != 200 and not self._over:
+            self.give_up("the member was lost")
+
     def give_up(self, why: str) -> None:
         """Break it off."""
         self._peers.calls.pop(self.call, None)
@@ -251,6 +265,10 @@ class Incoming:
         else:
             self._receptions[call] = Reception(self._peers, self._keeper, call, self._over)
 
+    def is_receiving(self, member: int) -> bool:
+        """Is something of this member on its way in?"""
+        return any(each.sender == member for each in self._receptions.values())
+
     def _over(self, call: int) -> None:
         self._receptions.pop(call, None)
 
@@ -296,6 +314,11 @@ class Reception:
         self._writing = False
         self._whole = False
         self._gone = False
+
+    @property
+    def sender(self) -> int:
+        """Whose it is; 0 while not even its head is there."""
+        return self._message.sender if self._message is not None else 0
 
     def chunk(self, data: bytes) -> None:
         """Bytes of the body: first the message, then the database."""

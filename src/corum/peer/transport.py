@@ -17,13 +17,13 @@ from corum.peer.endpoints import Endpoints
 from corum.peer.links import TICK_NS, Channel, Peer
 from corum.peer.prober import Prober
 from corum.peer.rules import Headers, Identity
-from corum.peer.snapshots import Incoming, Outgoing
+from corum.peer.snapshots import RECEIVING, Incoming, Outgoing
 from corum.peer.stream import APP, MESSAGE, OutStream
 from corum.peer.succession import Succession
 from corum.peer.version_poll import VersionPoll
 from corum.raft import Message, MessageType
 from corum.server.node import Node
-from corum.server.peering import LinkStatistics
+from corum.server.peering import Appends, LinkStatistics
 
 STREAMS: Final = "/raft/stream/"
 REMOTES_MAX: Final = 64
@@ -66,6 +66,7 @@ class Peers:
         self._peers: dict[int, Peer] = {}
         self._remotes: dict[int, Peer] = {}
         self._out: dict[int, tuple[Peer, OutStream]] = {}
+        self.appends_sent, self.appends_received = Appends(), Appends()
         self._next_tick_ns = 0
         self._said: dict[int, str] = {}
         self._removed = False
@@ -331,6 +332,9 @@ class Peers:
             self._stream(call, verb, path, found)
         elif path == "/raft":
             self._raft(call, verb, found, body)
+        elif path == RECEIVING:
+            sender = rules.member_id(found.get("x-server-from", ""))
+            self.reply(call, 200 if self.incoming.is_receiving(sender) else 404)
         else:
             self._endpoints.answer(call, verb, target, found, body)
 
@@ -404,5 +408,7 @@ class Peers:
             text = '{"message":"cannot process message from removed member"}'
             self.reply(call, 403, text, "application/json")
             return
+        if message.type == MessageType.APP:
+            self.appends_received.count(self.now_ns, 1, len(body))
         self.node.receive([message])
         self.reply(call, 204)
