@@ -70,6 +70,10 @@ def watchers(server: Server) -> int:
     return json.loads(server.http("GET", "/v2/stats/store")[1])["watchers"]
 
 
+def statistics(server: Server) -> Any:
+    return json.loads(server.http("GET", "/v2/stats/self")[1])
+
+
 def rss_kib(server: Server) -> int:
     text = Path(f"/proc/{server.pid}/status").read_text()
     return int(text.partition("VmRSS:")[2].split()[0])
@@ -85,6 +89,8 @@ def test_a_wait_outlives_the_leader(cluster: Cluster, our_program: Program) -> N
     assert put(leader, "/k", "before")[0] == 201
     follower = next(m for m in cluster.members.values() if m is not leader)
     until(lambda: follower.http("GET", "/v2/keys/k")[0] == 200, "the change on the follower")
+    assert statistics(leader)["sendAppendRequestCnt"] >= 2  # one for each follower
+    assert statistics(follower)["recvAppendRequestCnt"] >= 1
     kept, lost = waiting(follower, "/k"), waiting(leader, "/k")
     index = int(lost.answer.headers["X-Etcd-Index"])
     leader.kill()

@@ -11,7 +11,7 @@ from corum.peer.rules import Headers, Identity
 from corum.peer.stream import APP, MESSAGE, InStream, OutStream, Wire
 from corum.peer.succession import NOBODY_LISTENS
 from corum.raft import Message, MessageType
-from corum.server.peering import LinkStatistics
+from corum.server.peering import Appends, LinkStatistics
 from corum.values import NS_PER_MS
 
 POSTS_MAX: Final = 4
@@ -50,6 +50,8 @@ class Hub(Protocol):
     identity: Identity
     now_ns: int
     calls: dict[int, Any]
+    appends_sent: Appends
+    appends_received: Appends
 
     @property
     def peer_urls(self) -> Sequence[str]: ...
@@ -105,6 +107,7 @@ class Peer:
         self.app = OutStream(hub.wire, AppWriter)
         self.message = OutStream(hub.wire, MessageWriter)
         self.incoming = (InStream(hub.wire, self, APP), InStream(hub.wire, self, MESSAGE))
+        self._counted_bytes = 0  # received with appends, and since the ones before
         self._posting = 0
         self._posts: deque[Message] = deque()
         self.active_since_ns = 0
@@ -182,6 +185,11 @@ class Peer:
 
     def received(self, messages: list[Message]) -> None:
         """Messages of this member."""
+        appends = sum([message.type == MessageType.APP for message in messages])
+        if appends:
+            hub, before = self._hub, self._counted_bytes
+            self._counted_bytes = sum([stream.received_bytes for stream in self.incoming])
+            hub.appends_received.count(hub.now_ns, appends, self._counted_bytes - before)
         self._hub.received(messages)
 
     def opened(self, stream: InStream) -> None:
@@ -235,27 +243,30 @@ class Peer:
 
     def send(self, messages: Sequence[Message]) -> None:
         """By the stream for their kind, else by the other one, else by posts."""
-        now_ns = self._hub.now_ns
         if not self.message.attached:
             for message in messages:
                 if message.type == MessageType.APP and self.app.attached:
-                    self._checked(self.app.send((message,), now_ns))
+                    self._send_by(self.app, (message,), 1)
                 else:
                     self._post(message)
             return
-        if not self.app.attached:
-            self._checked(self.message.send(messages, now_ns))
-            return
         appends = [m for m in messages if m.type == MessageType.APP]
+        if not self.app.attached:
+            self._send_by(self.message, messages, len(appends))
+            return
         if appends:
-            self._checked(self.app.send(appends, now_ns))
+            self._send_by(self.app, appends, len(appends))
         if len(appends) < len(messages):
-            others = [m for m in messages if m.type != MessageType.APP]
-            self._checked(self.message.send(others, now_ns))
+            self._send_by(self.message, [m for m in messages if m.type != MessageType.APP], 0)
 
-    def _checked(self, all_went: bool) -> None:
-        if not all_went:
-            self._hub.unreachable(self.id)
+    def _send_by(self, stream: OutStream, messages: Sequence[Message], appends: int) -> None:
+        """By a stream; so many are appends."""
+        hub, before = self._hub, stream.sent_bytes
+        if not stream.send(messages, hub.now_ns):
+            hub.unreachable(self.id)
+        if appends:
+            self.statistics.success += appends
+            hub.appends_sent.count(hub.now_ns, appends, stream.sent_bytes - before)
 
     def _post(self, message: Message) -> None:
         if self._posting >= POSTS_MAX:
@@ -268,7 +279,10 @@ class Peer:
         hub = self._hub
         headers = hub.identity.headers(hub.peer_urls)
         headers.append(("Content-Type", "application/protobuf"))
-        self.request("POST", "/raft", headers, encode(message), POST_TIMEOUT_MS, self._posted)
+        body = encode(message)
+        if message.type == MessageType.APP:
+            hub.appends_sent.count(hub.now_ns, 1, len(body))
+        self.request("POST", "/raft", headers, body, POST_TIMEOUT_MS, self._posted)
 
     def _posted(self, status: int, headers: Headers, body: bytes) -> None:
         self._posting -= 1

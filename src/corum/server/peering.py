@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
+
+from corum.values import NS_PER_S
 
 Headers = list[tuple[str, str]]
+RECENT_MAX: Final = 200
+"""Batches of appends from which rates are taken (etcd: requests)."""
+
+
+class Appends:
+    """Messages with log entries, MsgApp, that left or came; for `/v2/stats/self`."""
+
+    __slots__ = ("_recent", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._recent: deque[tuple[int, int, int]] = deque(maxlen=RECENT_MAX)
+
+    def count(self, now_ns: int, messages: int, size_bytes: int) -> None:
+        """A batch of them; on a stream `size_bytes` is what it took there."""
+        self.total += messages
+        self._recent.append((now_ns, messages, size_bytes))
+
+    def rates(self, now_ns: int) -> tuple[float, float]:
+        """(messages, bytes) per second over the last ones; zeros a second after the last."""
+        recent = self._recent
+        if not recent or now_ns - recent[-1][0] > NS_PER_S:
+            recent.clear()
+            return 0, 0
+        seconds = (recent[-1][0] - recent[0][0]) / NS_PER_S
+        if not seconds:
+            return 0, 0
+        return sum(one[1] for one in recent) / seconds, sum(one[2] for one in recent) / seconds
 
 
 class LinkStatistics:
-    """Messages to one member: how many left, how many were lost, and the time of its answers."""
+    """Messages to one member: how many appends left, how often some were lost, and how long its
+    answers take (etcd: how long writing a message takes)."""
 
     __slots__ = (
         "average_ms",
@@ -19,13 +51,14 @@ class LinkStatistics:
         "maximum_ms",
         "minimum_ms",
         "received_bytes",
+        "samples",
         "sent_bytes",
         "squares",
         "success",
     )
 
     def __init__(self) -> None:
-        self.success = self.fail = self.losses = 0
+        self.success = self.fail = self.losses = self.samples = 0
         self.sent_bytes = self.received_bytes = 0
         self.current_ms = self.average_ms = self.minimum_ms = self.maximum_ms = 0.0
         self.squares = 0.0
@@ -33,17 +66,17 @@ class LinkStatistics:
 
     def took(self, ms: float) -> None:
         """An answer came after `ms`."""
-        self.success += 1
+        self.samples += 1
         self.current_ms = ms
-        self.minimum_ms = min(self.minimum_ms, ms) if self.success > 1 else ms
+        self.minimum_ms = min(self.minimum_ms, ms) if self.samples > 1 else ms
         self.maximum_ms = max(self.maximum_ms, ms)
         distance = ms - self.average_ms
-        self.average_ms += distance / self.success
+        self.average_ms += distance / self.samples
         self.squares += distance * (ms - self.average_ms)
 
     def to_json(self) -> dict[str, dict[str, float]]:
         """etcd's form; milliseconds."""
-        deviation = (self.squares / self.success) ** 0.5 if self.success else 0.0
+        deviation = (self.squares / self.samples) ** 0.5 if self.samples else 0.0
         latency = {
             "current": self.current_ms,
             "average": self.average_ms,
@@ -51,11 +84,15 @@ class LinkStatistics:
             "minimum": self.minimum_ms,
             "maximum": self.maximum_ms,
         }
+        latency = {name: int(ms) if ms == int(ms) else ms for name, ms in latency.items()}
         return {"latency": latency, "counts": {"fail": self.fail, "success": self.success}}
 
 
 class Peering(Protocol):
     """The rooms that talk to other members (`corum.peer`)."""
+
+    appends_sent: Appends
+    appends_received: Appends
 
     def post(
         self,
@@ -86,6 +123,9 @@ class Peering(Protocol):
 
 class NoPeers:
     """There is nobody else."""
+
+    def __init__(self) -> None:
+        self.appends_sent = self.appends_received = Appends()
 
     def post(
         self,

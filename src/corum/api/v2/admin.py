@@ -14,6 +14,7 @@ from corum.membership.members import Member, member_id
 from corum.pb import raftpb
 from corum.raft import Role
 from corum.server.node import Node
+from corum.server.peering import Appends
 from corum.v2store.gojson import format_time
 from corum.values import NS_PER_S, MemberId
 
@@ -221,7 +222,8 @@ class Admin:
             self._plain(call, 403, _dumps({"message": "not current leader"}))
             return
         followers = {
-            f"{member:x}": found.to_json() for member, found in node.peers.statistics().items()
+            f"{member:x}": found.to_json()
+            for member, found in sorted(node.peers.statistics().items(), key=_hexadecimal)
         }
         self._plain(
             call, 200, _dumps({"leader": f"{node.members.local:x}", "followers": followers})
@@ -240,9 +242,17 @@ class Admin:
                 "uptime": _go_duration(now_ns - node.leader_since_unix_ns),
                 "startTime": format_time(node.leader_since_unix_ns),
             },
-            "recvAppendRequestCnt": 0,
-            "sendAppendRequestCnt": 0,
+            **_appends("recv", node.peers.appends_received, node.now_ns),
+            **_appends("send", node.peers.appends_sent, node.now_ns),
         }
+
+
+def _appends(which: str, appends: Appends, now_ns: int) -> dict[str, float]:
+    """A direction's count and, unless it is quiet, its rates."""
+    messages_s, bytes_s = appends.rates(now_ns)
+    rates = {f"{which}PkgRate": messages_s, f"{which}BandwidthRate": bytes_s}
+    found = {name: rate for name, rate in rates.items() if rate}
+    return {f"{which}AppendRequestCnt": appends.total, **found}
 
 
 class _Refused(Exception):
@@ -273,6 +283,10 @@ class _Pending:
     def send(self, message: bytes) -> bool:
         """Never called."""
         return False
+
+
+def _hexadecimal(item: tuple[int, Any]) -> str:
+    return f"{item[0]:x}"
 
 
 def _as_json(member: Member) -> dict[str, Any]:
