@@ -5,8 +5,8 @@ immutable views for worker threads. Invariant: a committed batch always carries 
 and term, so that a restart replays the log from there and applies nothing twice.
 
 Read `backend` (who may call what from which thread), `schema` (names and bytes), `layers`
-(pending over sealed over committed), then `lmdb_backend` and `memory_backend`. `bbolt` is the
-foreign format.
+(pending over sealed over committed), `layered` (what a batch holds, of either backend), then
+`lmdb_backend` and `memory_backend`. `bbolt` is the foreign format.
 """
 
 from corum.backend.backend import (

@@ -9,12 +9,11 @@ before they are committed.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import countOf, itemgetter
 from typing import Final, Protocol, cast
 
-from corum.backend import schema
 from corum.backend.backend import Row
 
 Data = dict[bytes, bytes | None]
@@ -293,25 +292,3 @@ class LayeredBucket(LayeredReader):
         pending, sealed = self.pending.copy(), self._sealed
         keys = self._pending_keys.of_copy(pending), self._sealed_keys.of_copy(sealed)
         return LayeredReader(base, pending, sealed, *keys)
-
-
-OWN_PENDING_MAX: Final = 50_000
-"""Entries of our own buckets that may wait in memory (about 15 MB). The index is written all over
-its trees, a page for each entry: in batches of 2,000 puts on 1,000,000 keys that is 45 kB written
-per put, competing with the log's syncs; the more entries go at once, the more share a page."""
-
-
-def entries_pending(buckets: Mapping[str, LayeredBucket], names: Sequence[str]) -> int:
-    """Distinct keys pending in these buckets."""
-    return sum([len(buckets[name].pending) for name in names])
-
-
-def seal_buckets(buckets: Mapping[str, LayeredBucket], *, own: bool) -> dict[str, Data]:
-    """Seal what is pending, our own buckets only if `own`."""
-    names = schema.BUCKETS if own else schema.ETCD_BUCKETS
-    return {name: buckets[name].seal() for name in names if buckets[name].pending}
-
-
-def operations(batch: Mapping[str, Data]) -> int:
-    """Distinct keys that a batch writes."""
-    return sum(map(len, batch.values()))

@@ -30,16 +30,8 @@ from corum.backend.backend import (
     Row,
     View,
 )
-from corum.backend.layers import (
-    OWN_PENDING_MAX,
-    Data,
-    Get,
-    LayeredBucket,
-    LayeredReader,
-    entries_pending,
-    operations,
-    seal_buckets,
-)
+from corum.backend.layered import OWN_PENDING_MAX, LayeredBackend, operations
+from corum.backend.layers import Data, Get, LayeredBucket, LayeredReader
 from corum.values import GIB
 
 if TYPE_CHECKING:
@@ -267,7 +259,7 @@ class _DefragmentJob:
         return None
 
 
-class LmdbBackend:
+class LmdbBackend(LayeredBackend):
     """`Backend` on the file `path` (with `path`-lock beside it), created when absent."""
 
     def __init__(
@@ -280,86 +272,30 @@ class LmdbBackend:
     ) -> None:
         """`durable` False: commits are synced all together by `close`, for a file that counts
         only when it is whole."""
+        super().__init__(own_pending_max)
         self.path: Final = Path(path)
-        self.commit_ns = 0
-        self.defer_own = False
-        self._own_due = False
-        self._own_pending_max = own_pending_max
         self.databases: dict[str, Any] = {}
-        self.buckets: dict[str, LayeredBucket] = {}
+        self.buckets = {}
         self._map_bytes = map_bytes
         self._durable = durable
         self._views: set[_View] = set()
-        self._in_flight: _Batch | None = None
-        self._defragmenting: _DefragmentJob | None = None
-        self._committed_index = (0, 0)
         self._copy = self.path.with_name(self.path.name + ".tmp")
         self._copy.unlink(missing_ok=True)  # a rewrite that a crash interrupted
         self._open()
 
-    # ---- the loop's reads and writes
-
-    def bucket(self, name: str) -> LayeredBucket:
-        return self.buckets[name]
-
-    def get(self, bucket: str, key: bytes) -> bytes | None:
-        return self.buckets[bucket].get(key)
-
-    def put(self, bucket: str, key: bytes, value: bytes) -> None:
-        self.buckets[bucket].pending[key] = value
-
-    def delete(self, bucket: str, key: bytes) -> None:
-        self.buckets[bucket].pending[key] = None
-
-    def range(
-        self, bucket: str, start: bytes = b"", end: bytes | None = None, limit: int = 0
-    ) -> list[Row]:
-        return self.buckets[bucket].range(start, end, limit)
-
     # ---- commits
 
-    @property
-    def pending_operations(self) -> int:
-        return entries_pending(self.buckets, schema.ETCD_BUCKETS)
-
-    @property
-    def own_pending(self) -> int:
-        return entries_pending(self.buckets, schema.OWN_BUCKETS)
-
-    def seal(self, consistent_index: int, term: int) -> _Batch | None:
-        if self._in_flight is not None or self._defragmenting is not None:
-            return None
-        index = (consistent_index, term)
-        own_pending = self.own_pending
-        due = self._own_due or not self.defer_own or own_pending >= self._own_pending_max
-        own = due and own_pending > 0
-        if index == self._committed_index and not (own or self.pending_operations):
-            return None
-        assert index >= self._committed_index, f"index {index} < {self._committed_index}"
-        self.put(schema.META, schema.CONSISTENT_INDEX, schema.u64(consistent_index))
-        self.put(schema.META, schema.TERM, schema.u64(term))
-        self._committed_index = index
-        sealed = seal_buckets(self.buckets, own=own)
-        self._own_due = self._own_due and not own
-        self._in_flight = _Batch(self, sealed)
-        return self._in_flight
-
-    def flush_own(self) -> None:
-        self._own_due = True
+    def _batch(self, sealed: dict[str, Data]) -> _Batch:
+        return _Batch(self, sealed)
 
     def committed(self, batch: Batch) -> None:
-        assert batch is self._in_flight, "not the batch in flight"
-        self._in_flight = None
+        self._landed(batch)
         self._read_committed()
 
     # ---- views, sizes, maintenance
 
     def view(self) -> View:
         return _View(self, self._views)
-
-    @property
-    def open_views(self) -> int:
-        return len(self._views)
 
     @property
     def size(self) -> int:
@@ -373,7 +309,7 @@ class LmdbBackend:
         return min(pages * self._page_bytes, self.size)
 
     def defragment(self) -> DefragmentJob | None:
-        if self._in_flight is not None or self._defragmenting is not None:
+        if self._is_busy:
             return None
         self._defragmenting = _DefragmentJob(self.env, self._copy)
         return self._defragmenting
@@ -448,13 +384,6 @@ class LmdbBackend:
             self._read_index()
         else:
             self._rebase()
-
-    def _read_index(self) -> None:
-        meta = self.buckets[schema.META]
-        self._committed_index = (
-            schema.from_u64(meta.get(schema.CONSISTENT_INDEX)),
-            schema.from_u64(meta.get(schema.TERM)),
-        )
 
     def _map(self) -> Environment:
         """Open with the largest map the process may have (RLIMIT_AS, small machines)."""

@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from corum.backend import schema
 from corum.backend.backend import Backend, BackendError, Batch, DefragmentJob, Row, View
-from corum.backend.layers import (
-    OWN_PENDING_MAX,
-    Data,
-    LayeredBucket,
-    LayeredReader,
-    entries_pending,
-    operations,
-    seal_buckets,
-)
+from corum.backend.layered import OWN_PENDING_MAX, LayeredBackend, operations
+from corum.backend.layers import Data, LayeredBucket, LayeredReader
 
 _PAGE: Final = 4_096
 _PAGES_EMPTY: Final = 5  # of a fresh file, so that sizes look like a disk's
@@ -147,83 +140,29 @@ class _DefragmentJob:
         return None
 
 
-class MemoryBackend:
+class MemoryBackend(LayeredBackend):
     """`Backend` on a `MemoryDisk`."""
 
     def __init__(
         self, disk: MemoryDisk | None = None, *, own_pending_max: int = OWN_PENDING_MAX
     ) -> None:
+        super().__init__(own_pending_max)
         self.disk: Final = disk or MemoryDisk()
         self.disk.merge(in_place=False)
-        self.commit_ns = 0
-        self.defer_own = False
-        self._own_due = False
-        self._own_pending_max = own_pending_max
-        self.buckets: dict[str, LayeredBucket] = {
-            name: LayeredBucket(base, {}, {}) for name, base in self.disk.bases.items()
-        }
+        self.buckets = {name: LayeredBucket(base, {}, {}) for name, base in self.disk.bases.items()}
         self._views: set[_View] = set()
-        self._in_flight: _Batch | None = None
-        self._defragmenting: _DefragmentJob | None = None
         self.reread()
 
     def reread(self) -> None:
         """The committed layer is another one: what is known of it is read again."""
-        self._committed_index = (
-            schema.from_u64(self.get(schema.META, schema.CONSISTENT_INDEX)),
-            schema.from_u64(self.get(schema.META, schema.TERM)),
-        )
+        self._read_index()
         self._size = self.size_in_use
 
-    def bucket(self, name: str) -> LayeredBucket:
-        return self.buckets[name]
-
-    def get(self, bucket: str, key: bytes) -> bytes | None:
-        return self.buckets[bucket].get(key)
-
-    def put(self, bucket: str, key: bytes, value: bytes) -> None:
-        self.buckets[bucket].pending[key] = value
-
-    def delete(self, bucket: str, key: bytes) -> None:
-        self.buckets[bucket].pending[key] = None
-
-    def range(
-        self, bucket: str, start: bytes = b"", end: bytes | None = None, limit: int = 0
-    ) -> list[Row]:
-        return self.buckets[bucket].range(start, end, limit)
-
-    @property
-    def pending_operations(self) -> int:
-        return entries_pending(self.buckets, schema.ETCD_BUCKETS)
-
-    @property
-    def own_pending(self) -> int:
-        return entries_pending(self.buckets, schema.OWN_BUCKETS)
-
-    def seal(self, consistent_index: int, term: int) -> _Batch | None:
-        if self._in_flight is not None or self._defragmenting is not None:
-            return None
-        index = (consistent_index, term)
-        own_pending = self.own_pending
-        due = self._own_due or not self.defer_own or own_pending >= self._own_pending_max
-        own = due and own_pending > 0
-        if index == self._committed_index and not (own or self.pending_operations):
-            return None
-        assert index >= self._committed_index, f"index {index} < {self._committed_index}"
-        self.put(schema.META, schema.CONSISTENT_INDEX, schema.u64(consistent_index))
-        self.put(schema.META, schema.TERM, schema.u64(term))
-        self._committed_index = index
-        sealed = seal_buckets(self.buckets, own=own)
-        self._own_due = self._own_due and not own
-        self._in_flight = _Batch(self.disk, sealed)
-        return self._in_flight
-
-    def flush_own(self) -> None:
-        self._own_due = True
+    def _batch(self, sealed: dict[str, Data]) -> _Batch:
+        return _Batch(self.disk, sealed)
 
     def committed(self, batch: Batch) -> None:
-        assert batch is self._in_flight, "not the batch in flight"
-        self._in_flight = None
+        self._landed(batch)
         self.disk.merge(in_place=not self._views)
         for name, bucket in self.buckets.items():
             bucket.committed(self.disk.bases[name])
@@ -231,10 +170,6 @@ class MemoryBackend:
 
     def view(self) -> View:
         return _View(self, self._views)
-
-    @property
-    def open_views(self) -> int:
-        return len(self._views)
 
     @property
     def size(self) -> int:
@@ -246,7 +181,7 @@ class MemoryBackend:
         return (_PAGES_EMPTY + -(-data // _PAGE)) * _PAGE
 
     def defragment(self) -> DefragmentJob | None:
-        if self._in_flight is not None or self._defragmenting is not None:
+        if self._is_busy:
             return None
         self._defragmenting = _DefragmentJob()
         return self._defragmenting
