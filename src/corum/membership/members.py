@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from corum import errors
-from corum.backend import schema
+from corum.backend import Backend, schema
 from corum.values import ClusterId, MemberId
 
 MEMBERS_BUCKET: Final = schema.MEMBERS
@@ -26,6 +26,15 @@ DOWNGRADE_KEY: Final = b"downgrade"
 
 Writes = list[tuple[str, bytes, bytes | None]]
 """Backend writes as data: (bucket, key, value), None deletes."""
+
+
+def write_rows(backend: Backend, writes: Writes) -> None:
+    """Carry them out."""
+    for bucket, key, row in writes:
+        if row is None:
+            backend.delete(bucket, key)
+        else:
+            backend.put(bucket, key, row)
 
 
 @dataclass(slots=True)

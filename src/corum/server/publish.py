@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corum import errors
 from corum.backend import schema
+from corum.membership.members import write_rows
 from corum.pb import membershippb, rpc
 from corum.server import operations as op
 from corum.values import NS_PER_S
@@ -130,13 +131,13 @@ class Versions:
         return b""
 
     def _name(self, member: int, name: str, client_urls: list[str]) -> None:
-        self._store(self._node.members.set_attributes(member, name, client_urls))
+        write_rows(self._node.backend, self._node.members.set_attributes(member, name, client_urls))
 
     def told_by_v2(self, path: str, text: str) -> None:
         """A v2 request of etcd up to 3.5 that says what our own requests say (peer-wire §6)."""
         if path == VERSION_PATH:
             if not self._repeats:
-                self._store(self._node.members.set_version(text))
+                write_rows(self._node.backend, self._node.members.set_version(text))
             return
         found = ATTRIBUTES_PATH.fullmatch(path)
         if found is not None:
@@ -165,7 +166,7 @@ class Versions:
         """The cluster's version; from 3.6 on the storage's follows."""
         node = self._node
         first = node.members.version is None
-        self._store(node.members.set_version(request.ver))
+        write_rows(node.backend, node.members.set_version(request.ver))
         self.replay_to_v2(op.CLUSTER_VERSION_SET, request)
         if node.config.reports_storage and _numbers(request.ver) >= STORAGE_SINCE:
             node.backend.put(schema.META, schema.STORAGE_VERSION, request.ver.encode())
@@ -185,16 +186,8 @@ class Versions:
     def apply_downgrade(self, request: Any) -> bytes:
         """A downgrade job begins or ends."""
         target = request.ver if request.enabled else None
-        self._store(self._node.members.set_downgrade(target))
+        write_rows(self._node.backend, self._node.members.set_downgrade(target))
         return b""
-
-    def _store(self, writes: Any) -> None:
-        backend = self._node.backend
-        for bucket, key, row in writes:
-            if row is None:
-                backend.delete(bucket, key)
-            else:
-                backend.put(bucket, key, row)
 
     # ---- downgrade
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corum import errors
 from corum.backend import schema
-from corum.membership.members import Member, Members, Writes
+from corum.membership.members import Member, Members, Writes, write_rows
 from corum.pb import raftpb
 from corum.raft import (
     ConfChange,
@@ -182,11 +182,7 @@ class Reconfiguration:
 
     def _store(self, writes: Writes) -> None:
         backend = self._node.backend
-        for bucket, key, row in writes:
-            if row is None:
-                backend.delete(bucket, key)
-            else:
-                backend.put(bucket, key, row)
+        write_rows(backend, writes)
         backend.put(schema.META, schema.CONF_STATE, conf_state_json(self.conf_state))
 
     def _check_replayed(self, change: Any) -> None:

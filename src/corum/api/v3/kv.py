@@ -3,6 +3,7 @@ store."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from corum import errors
@@ -59,28 +60,25 @@ class KvService(Service):
                 node.check_local(meta)
                 node.ranges.serve_key(call, key)
                 return
-        request = decoded(rpc.RangeRequest, message)
-        check_range(request)
-        if request.serializable:
-            node.gate.read(meta, request.key, request.range_end)
-            node.check_local(meta)
-            node.ranges.serve(call, request)
-        else:
-            node.check_open(meta)
-            node.reads.add(node.ranges.serve, call, request, meta)
+        self._range(call, message, meta, node.ranges.serve)
 
     def range_stream(self, call: int, message: bytes, meta: Any) -> None:
         """The same result in chunks; header, more and count come with the last one."""
+        self._range(call, message, meta, self.node.ranges.stream)
+
+    def _range(
+        self, call: int, message: bytes, meta: Any, serve: Callable[[int, Any], None]
+    ) -> None:
+        node = self.node
         request = decoded(rpc.RangeRequest, message)
         check_range(request)
-        node = self.node
         if request.serializable:
             node.gate.read(meta, request.key, request.range_end)
             node.check_local(meta)
-            node.ranges.stream(call, request)
+            serve(call, request)
         else:
             node.check_open(meta)
-            node.reads.add(node.ranges.stream, call, request, meta)
+            node.reads.add(serve, call, request, meta)
 
     def put(self, call: int, message: bytes, meta: Any) -> None:
         """One key; the client's own bytes become the entry."""
