@@ -18,9 +18,12 @@ from corum.pb import rpc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from google.protobuf.message import Message
+
     from corum.cli.command import Invocation
     from corum.cli.etcdctl.printers import Printer
     from corum.client._sync.session import Session
+    from corum.client.methods import T
 
 STATUS_COLUMNS = (
     "Endpoint", "ID", "Version", "DB Size", "Is Leader", "Is Learner", "Raft Term", "Raft Index",
@@ -40,6 +43,31 @@ def endpoints(context: Context) -> list[str]:
         return list(context.endpoints())
     response = context.call(methods.MEMBER_LIST, rpc.MemberListRequest(linearizable=True))
     return client_urls(response.members)
+
+
+def _ask_each(
+    context: Context,
+    what: str,
+    method: methods.Method[T],
+    request: Message,
+    show: Callable[[Printer, list[tuple[str, T]]], None],
+) -> int:
+    """Show what the endpoints answer, each by itself; who fails is named, and the last failure ends
+    the command."""
+    answers: list[tuple[str, T]] = []
+    failed: ClientError | None = None
+    for name in endpoints(context):
+        try:
+            with context.connect([name]) as session:
+                answers.append((name, session.call(method, request)))
+        except ClientError as error:
+            log_failure(error, [name])
+            sys.stderr.write(f"Failed to get the {what} of endpoint {name} ({error.go_text()})\n")
+            failed = error
+    show(context.out, answers)
+    if failed is not None:
+        raise ExitError(EXIT_ERROR, failed.go_text())
+    return 0
 
 
 # health --------------------------------------------------------------------------------------
@@ -148,22 +176,7 @@ def _show_health(out: Printer, found: list[Health]) -> None:
 
 def status(invocation: Invocation) -> int:
     with Context(invocation) as context:
-        answers: list[tuple[str, rpc.StatusResponse]] = []
-        failed: ClientError | None = None
-        for name in endpoints(context):
-            try:
-                with context.connect([name]) as session:
-                    answers.append((name, session.call(methods.STATUS, rpc.StatusRequest())))
-            except ClientError as error:
-                log_failure(error, [name])
-                sys.stderr.write(
-                    f"Failed to get the status of endpoint {name} ({error.go_text()})\n"
-                )
-                failed = error
-        _show_status(context.out, answers)
-        if failed is not None:
-            raise ExitError(EXIT_ERROR, failed.go_text())
-        return 0
+        return _ask_each(context, "status", methods.STATUS, rpc.StatusRequest(), _show_status)
 
 
 def _show_status(out: Printer, answers: list[tuple[str, rpc.StatusResponse]]) -> None:
@@ -241,21 +254,8 @@ def _status_fields(out: Printer, name: str, answer: rpc.StatusResponse, *, newer
 
 def hashkv(invocation: Invocation) -> int:
     with Context(invocation) as context:
-        answers: list[tuple[str, rpc.HashKVResponse]] = []
-        failed: ClientError | None = None
         request = rpc.HashKVRequest(revision=context.values.integer("rev"))
-        for name in endpoints(context):
-            try:
-                with context.connect([name]) as session:
-                    answers.append((name, session.call(methods.HASH_KV, request)))
-            except ClientError as error:
-                log_failure(error, [name])
-                sys.stderr.write(f"Failed to get the hash of endpoint {name} ({error.go_text()})\n")
-                failed = error
-        _show_hashes(context.out, answers)
-        if failed is not None:
-            raise ExitError(EXIT_ERROR, failed.go_text())
-        return 0
+        return _ask_each(context, "hash", methods.HASH_KV, request, _show_hashes)
 
 
 def _show_hashes(out: Printer, answers: list[tuple[str, rpc.HashKVResponse]]) -> None:

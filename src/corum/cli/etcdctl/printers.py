@@ -60,6 +60,10 @@ class Printer:
             raise ExitError(EXIT_BAD_FEATURE, f"{self.form} not supported as output format")
         sys.stdout.flush()
 
+    def done(self, response: Message, text: str) -> None:
+        """One line for people, the header for programs."""
+        self.show(response, lambda: self.line(text), fields=lambda: self.header(response))
+
     # Pieces ----------------------------------------------------------------------------------
 
     def raw(self, data: bytes) -> None:

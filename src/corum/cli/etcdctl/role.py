@@ -12,8 +12,6 @@ from corum.pb import authpb, rpc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from google.protobuf.message import Message
-
     from corum.cli.command import Invocation
     from corum.cli.etcdctl.printers import Printer
 
@@ -26,14 +24,14 @@ def add(invocation: Invocation) -> None:
     with Context(invocation) as context:
         name = _one(context, "add")
         response = context.call(methods.ROLE_ADD, rpc.AuthRoleAddRequest(name=name))
-        _show_done(context.out, response, f"Role {name} created")
+        context.out.done(response, f"Role {name} created")
 
 
 def delete(invocation: Invocation) -> None:
     with Context(invocation) as context:
         name = _one(context, "delete")
         response = context.call(methods.ROLE_DELETE, rpc.AuthRoleDeleteRequest(role=name))
-        _show_done(context.out, response, f"Role {name} deleted")
+        context.out.done(response, f"Role {name} deleted")
 
 
 def get(invocation: Invocation) -> None:
@@ -77,7 +75,7 @@ def grant(invocation: Invocation) -> None:
         )
         request = rpc.AuthRoleGrantPermissionRequest(name=words[0], perm=permission)
         response = context.call(methods.ROLE_GRANT_PERMISSION, request)
-        _show_done(context.out, response, f"Role {words[0]} updated")
+        context.out.done(response, f"Role {words[0]} updated")
 
 
 def revoke(invocation: Invocation) -> None:
@@ -97,7 +95,7 @@ def revoke(invocation: Invocation) -> None:
             text = f"Permission of range [{shown}, <open ended> is revoked from role {words[0]}"
         else:
             text = f"Permission of range [{shown}, {_text(end)}) is revoked from role {words[0]}"
-        _show_done(context.out, response, text)
+        context.out.done(response, text)
 
 
 def _range(context: Context, words: Sequence[str]) -> tuple[bytes, bytes]:
@@ -121,10 +119,6 @@ def _one(context: Context, verb: str) -> str:
     if len(context.arguments) != 1:
         raise bad_arguments(f"role {verb} command requires role name as its argument")
     return context.arguments[0]
-
-
-def _show_done(out: Printer, response: Message, text: str) -> None:
-    out.show(response, lambda: out.line(text), fields=lambda: out.header(response))
 
 
 def _text(key: bytes) -> str:

@@ -13,15 +13,7 @@ from corum.client import methods
 from corum.pb import authpb, rpc
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
     from corum.cli.command import Invocation
-    from corum.cli.etcdctl.printers import Printer
-
-
-def show_done(out: Printer, response: Message, text: str) -> None:
-    """One line for people, the header for programs."""
-    out.show(response, lambda: out.line(text), fields=lambda: out.header(response))
 
 
 def add(invocation: Invocation) -> None:
@@ -35,7 +27,7 @@ def add(invocation: Invocation) -> None:
             options=authpb.UserAddOptions(no_password=context.values.boolean("no-password")),
         )
         response = context.call(methods.USER_ADD, request)
-        show_done(context.out, response, f"User {name} created")
+        context.out.done(response, f"User {name} created")
 
 
 def _name_and_password(context: Context, word: str) -> tuple[str, str]:
@@ -68,7 +60,7 @@ def delete(invocation: Invocation) -> None:
     with Context(invocation) as context:
         name = _one(context, "user delete command requires user name as its argument")
         response = context.call(methods.USER_DELETE, rpc.AuthUserDeleteRequest(name=name))
-        show_done(context.out, response, f"User {name} deleted")
+        context.out.done(response, f"User {name} deleted")
 
 
 def get(invocation: Invocation) -> None:
@@ -109,7 +101,7 @@ def passwd(invocation: Invocation) -> None:
         password = _ask_password(name, interactive=context.values.boolean("interactive"))
         request = rpc.AuthUserChangePasswordRequest(name=name, password=password)
         response = context.call(methods.USER_CHANGE_PASSWORD, request)
-        show_done(context.out, response, "Password updated")
+        context.out.done(response, "Password updated")
 
 
 def grant_role(invocation: Invocation) -> None:
@@ -121,7 +113,7 @@ def grant_role(invocation: Invocation) -> None:
         user, role = context.arguments
         request = rpc.AuthUserGrantRoleRequest(user=user, role=role)
         response = context.call(methods.USER_GRANT_ROLE, request)
-        show_done(context.out, response, f"Role {role} is granted to user {user}")
+        context.out.done(response, f"Role {role} is granted to user {user}")
 
 
 def revoke_role(invocation: Invocation) -> None:
@@ -131,7 +123,7 @@ def revoke_role(invocation: Invocation) -> None:
         user, role = context.arguments
         request = rpc.AuthUserRevokeRoleRequest(name=user, role=role)
         response = context.call(methods.USER_REVOKE_ROLE, request)
-        show_done(context.out, response, f"Role {role} is revoked from user {user}")
+        context.out.done(response, f"Role {role} is revoked from user {user}")
 
 
 def _one(context: Context, complaint: str) -> str:
