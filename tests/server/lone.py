@@ -77,6 +77,7 @@ class Lone:
         self.was_removed = False
         self.failure: BaseException | None = None
         self.now_ns = 0
+        self.wall_offset_ns = 0
         self._call = 0
         self.disk = MemoryDisk()
         first = boot.new_members({"default": [PEER]}, "etcd-cluster", "default", [PEER])
@@ -139,7 +140,10 @@ class Lone:
         raise error
 
     def unix_time_ns(self) -> int:
-        return UNIX_NS + self.now_ns
+        return UNIX_NS + self.now_ns + self.wall_offset_ns
+
+    def clock_ns(self) -> int:
+        return self.now_ns
 
     def send(self, messages: list[Message]) -> None:
         self.sent += messages

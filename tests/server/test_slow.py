@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import pytest
+
+from corum.auth import SimpleTokens
 from corum.member.log_files import SLOW_SYNC_NS, LogFiles
 from corum.pb import rpc
 from corum.raft import HardState
 from corum.server import operations as op
-from corum.values import NS_PER_MS
+from corum.values import NS_PER_MS, NS_PER_S, LeaseId
 from corum.wal import Wal
 from server.lone import HandJobs, Lone
 from server.test_log_files import Saved, Writer, fatal
@@ -43,6 +46,32 @@ def test_a_batch_that_takes_long_to_apply_is_counted() -> None:
     member.propose(op.PUT, rpc.PutRequest(key=b"k"))
     assert member.node.slowness.slow_applies_total == 1
     assert "apply request took too long" in member.lines
+
+
+@pytest.mark.parametrize("jump_s", [-86_400, 86_400])
+def test_a_wall_clock_that_jumps_is_told_and_counts_for_nothing(jump_s: int) -> None:
+    """Leases, tokens and durations are on a clock that does not jump."""
+    member = Lone()
+    applier = member.node.applier
+    tokens = member.node.auth.tokens
+    assert isinstance(tokens, SimpleTokens)
+    token = tokens.assign("root", "secret", 1, member.now_ns)
+    member.propose(op.LEASE_GRANT, rpc.LeaseGrantRequest(ID=7, TTL=60))
+    member.turn(100)
+    said = len(member.lines)
+
+    def jumping(request: Any) -> Any:
+        member.wall_offset_ns += jump_s * NS_PER_S
+        return applier.put(request)
+
+    applier.operations[op.PUT] = jumping
+    member.propose(op.PUT, rpc.PutRequest(key=b"k"))
+    for _ in range(20):
+        member.turn(100)
+    assert member.lines[said:] == ["the wall clock jumped"]
+    assert member.node.slowness.slow_applies_total == 0
+    assert LeaseId(7) in member.node.lessor
+    assert tokens.identify(token, 1, member.now_ns) is not None
 
 
 def test_a_slow_sync_is_told(tmp_path: Any) -> None:

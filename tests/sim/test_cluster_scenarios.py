@@ -288,6 +288,34 @@ def test_clocks_of_different_speeds_elect_and_end_leases() -> None:
     scene.converge()
 
 
+@pytest.mark.parametrize("jump_s", [-86_400, 86_400])
+def test_wall_clocks_that_jump_cost_neither_a_write_nor_a_lease_nor_a_leader(jump_s: int) -> None:
+    """Elections, timeouts and leases are on clocks that do not jump; a restart with a clock that
+    went back tells its requests from those of its past."""
+    scene = ClusterScene()
+    leader, term = scene.leader, scene.leader.node.term
+    scene.grant(7, 60)
+    scene.put(b"leased", b"v", lease=7)
+    answers = scene.puts(scene.cluster.machines, every_ms=100, for_ms=2_000)
+    for machine in scene.cluster.machines:
+        scene.wait(0.5)
+        machine.wall_offset_ns += jump_s * NS_PER_S
+    scene.until(lambda: len(answers) == 60, "a write has no answer", 2)
+    assert all(answer.succeeded for answer in answers)
+    assert scene.leader is leader
+    assert leader.node.term == term
+    left = scene.ask(leader, "Lease/LeaseTimeToLive", rpc.LeaseTimeToLiveRequest(ID=7))
+    assert 50 < left.response.TTL <= 60
+    for machine in scene.cluster.machines:
+        machine.crash(power=True)
+    scene.until(lambda: len(scene.cluster.up) == 3, "they do not come back")
+    for number, machine in enumerate(scene.cluster.machines):
+        scene.put(b"k", b"%d" % number, at=machine)
+        assert scene.get(b"k", at=machine) == b"%d" % number
+    assert scene.get(b"leased") == b"v"
+    scene.converge()
+
+
 def test_a_removed_member_leaves_and_does_not_come_back() -> None:
     scene = ClusterScene()
     victim = scene.followers[0]

@@ -290,6 +290,10 @@ class Runtime:
         """Now, for ids of new members and expiries of v2 nodes."""
         return time.time_ns()
 
+    def clock_ns(self) -> int:
+        """Now, on the loop's clock."""
+        return time.monotonic_ns()
+
     def send(self, messages: list[Message]) -> None:
         """Messages to other members."""
         self.meet_peers().send(messages)

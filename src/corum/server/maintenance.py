@@ -52,12 +52,12 @@ class Defragmentation:
         self._job = self._node.backend.defragment()
         if self._job is not None:
             self._node.commits.paused = True
-            self._began_ns = self._node.ports.unix_time_ns()
+            self._began_ns = self._node.ports.clock_ns()
             self._node.ports.jobs.start(self._job.run, self._rewritten)
 
     def _rewritten(self, result: Any) -> None:
         self._node.backend.defragmented(self._job)
-        self.observe(self._node.ports.unix_time_ns() - self._began_ns)
+        self.observe(self._node.ports.clock_ns() - self._began_ns)
         self._job = None
         self._node.commits.paused = False
         waiting, self._waiting = self._waiting, []

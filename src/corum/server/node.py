@@ -143,7 +143,13 @@ class Ports(Protocol):
         """A handler raised what it should not have."""
         ...
 
-    def unix_time_ns(self) -> int: ...
+    def unix_time_ns(self) -> int:
+        """The wall clock, which may jump: for what is told, never for how long something takes."""
+        ...
+
+    def clock_ns(self) -> int:
+        """The clock of `begin`, read again within a turn."""
+        ...
 
     def send(self, messages: list[Message]) -> None:
         """Messages to other members."""
@@ -446,7 +452,7 @@ class Node:
         self.v2.tick(now_ns)
         self.auth.tick(now_ns)
         self.corruption.tick(now_ns)
-        self.slowness.tick(now_ns)
+        self.slowness.tick(now_ns, self.ports.unix_time_ns())
         if self.auto_compaction is not None:
             self._compact_automatically(self.auto_compaction, now_ns)
         self._say(self.watch.tick(now_ns))
@@ -511,7 +517,7 @@ class Node:
         waiting = self.proposals.waiting
         replies, out = self.out.replies, self.out
         self.applier.begin_batch()
-        start_ns = self.ports.unix_time_ns()
+        start_ns = self.ports.clock_ns()
         consistent, counts = self.consistent_index, self.applier.counts
         rights = self.auth.store
         oldest: Any = entries[0].request
@@ -545,7 +551,7 @@ class Node:
             else:
                 out.error(waiter[1], result)
         self.applier.end_batch()
-        took_ns = self.ports.unix_time_ns() - start_ns
+        took_ns = self.ports.clock_ns() - start_ns
         asked_ns = 0 if oldest is None else oldest[5] - self.proposals.timeout_ns
         self.applier.measured(len(entries), took_ns, self.now_ns - asked_ns if asked_ns else 0)
         self.slowness.applied(len(entries), took_ns)

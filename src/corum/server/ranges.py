@@ -31,7 +31,7 @@ class World(Protocol):
 
     @property
     def jobs(self) -> Jobs: ...
-    def unix_time_ns(self) -> int: ...
+    def clock_ns(self) -> int: ...
 
 
 class Ranges:
@@ -49,7 +49,7 @@ class Ranges:
         """Calls that wait for room, or for what a worker is counting; bounded as calls are."""
         self._jobs_out = 0
         self.ranges_total = 0
-        self._clock = world.unix_time_ns
+        self._clock = world.clock_ns
         self._in_workers = 0
         self.observe: Callable[[int, int], None] = lambda took_ns, times: None
         """Told how long so many ranges took each."""

@@ -1,4 +1,5 @@
 """What takes too long: a line for operators and a count, or the end of streams without a leader.
+Also clocks that jump.
 
 Thresholds are etcd's.
 """
@@ -8,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from corum.values import NS_PER_MS
+from corum.values import NS_PER_MS, NS_PER_S
 
 APPLY_NS: Final = 100 * NS_PER_MS
 """For a batch of entries (etcd: for one)."""
+JUMP_NS: Final = NS_PER_S
+"""Between two looks at the wall clock; slewing (NTP) moves it by less."""
 LEADERLESS_ELECTIONS: Final = 3
 """Election timeouts without a leader after which clients that demand one are told."""
 
@@ -27,6 +30,8 @@ class Slowness:
         """When there will have been no leader for long; 0 while there is one, or it is told."""
         self.leaderless: Callable[[], None] = lambda: None
         """Told then."""
+        self._wall_offset_ns = 0
+        """Wall clock minus ours, when last looked at."""
         self.late_heartbeats_total = 0
         self.slow_applies_total = 0
 
@@ -37,8 +42,13 @@ class Slowness:
         elif before:
             self._leaderless_at_ns = now_ns + self._patience_ns
 
-    def tick(self, now_ns: int) -> None:
-        """Time passed."""
+    def tick(self, now_ns: int, unix_ns: int) -> None:
+        """Time passed; what the wall clock shows counts for nothing that has to be safe."""
+        offset_ns = unix_ns - now_ns
+        jump_ns = offset_ns - self._wall_offset_ns
+        if abs(jump_ns) >= JUMP_NS and self._wall_offset_ns:
+            self._say("warn", "the wall clock jumped", by=f"{jump_ns / NS_PER_S:g}s")
+        self._wall_offset_ns = offset_ns
         if 0 < self._leaderless_at_ns <= now_ns:
             self._leaderless_at_ns = 0
             self.leaderless()
