@@ -123,6 +123,9 @@ def test_a_proxy_stays_one(cluster: Cluster, our_program: Program) -> None:
     until(lambda: kept.exists() and forwards(proxy))
     assert proxy.http("GET", "/v2/config/local/proxy")[1].endswith(b"]}\n")
     assert proxy.http("PUT", "/v2/config/local/proxy")[0] == 405
+    page = proxy.http("GET", "/metrics")[1]
+    assert b"process_open_fds" in page
+    assert b"etcd_server_is_leader" not in page, "the member's"
     proxy.stop()
     proxy.flags = ["--initial-cluster=", "--discovery=http://127.0.0.1:1/gone"]
     proxy.spawn()
@@ -191,7 +194,7 @@ def test_v2_discovery(cluster: Cluster, our_program: Program, host: Server) -> N
         assert names(server) == ["a", "b"]
     late = alone(cluster, our_program, "c", *flags, "--discovery-fallback=exit")
     assert late.wait() == 1
-    assert said(late) == ["discovery: cluster is full"]
+    assert said(late) == ["failed to join discovery cluster (discovery: cluster is full)"]
     second.kill()
     shutil.rmtree(second.data_dir)
     second.spawn()
@@ -273,7 +276,7 @@ def test_v3_discovery(cluster: Cluster, our_program: Program, host: Server) -> N
         assert names(server) == ["a", "b"]
     late = alone(cluster, our_program, "c", *flags, "--discovery-fallback=exit")
     assert late.wait() == 1
-    assert said(late) == ["discovery: cluster is full"]
+    assert said(late) == ["failed to join discovery cluster (discovery: cluster is full)"]
     registered = {f"{int(id_of(m)):x}": f"{m.name}={m.peer_url}" for m in (first, second)}
     for identity, value in registered.items():
         assert get(host, f"/_etcd/registry/{TOKEN}/members/{identity}") == value

@@ -129,6 +129,7 @@ def test_online(our_server: Server) -> None:
     again = CliRunner().invoke(program, [*words, "--from", "/app"])
     assert again.output == "copied 0 keys, 0 leases; 2 keys were there already\n"
     assert keys(our_server) == before
+    assert "copied 0 keys, 0 leases; " in CliRunner().invoke(program, words).output
     moved = CliRunner().invoke(program, [*words, "--from", "/app/", "--prefix", "new"])
     assert moved.output == "copied 2 keys, 0 leases\n"
     assert keys(our_server)["new/app/name"] == ("corum", 0)

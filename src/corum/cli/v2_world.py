@@ -86,15 +86,20 @@ def _copy(
     try:
         with Client(endpoint, user=name or None, password=password or None) as client:
             for at in range(0, len(keys), TXN_KEYS):
+                named = {
+                    (prefix + key.path).encode("utf-8", "replace"): key
+                    for key in keys[at : at + TXN_KEYS]
+                }
+                there = set() if overwrite else _existing(client, list(named))
+                kept += len(there)
                 batch: list[tuple[bytes, str, int]] = []
-                for key in keys[at : at + TXN_KEYS]:
+                for v3, key in named.items():
                     end = end_s(key) if key.expire_ns else 0
                     left_s = end - time.time_ns() // NS_PER_S
-                    if end and left_s <= 0:
-                        continue  # it has gone meanwhile
+                    if v3 in there or (end and left_s <= 0):
+                        continue  # it is not wanted, or has gone meanwhile
                     if end and end not in granted:
                         granted[end] = client.lease(left_s).lease_id
-                    v3 = (prefix + key.path).encode("utf-8", "replace")
                     batch.append((v3, key.value, granted.get(end, 0)))
                 written = _put(client, batch, overwrite)
                 copied += written
@@ -102,6 +107,14 @@ def _copy(
     except ClientError as error:
         raise click.ClickException(str(error)) from None
     return copied, len(granted), kept
+
+
+def _existing(client: Any, keys: list[bytes]) -> set[bytes]:
+    """Which of them are there: no lease need be made for these."""
+    from corum.client.requests import get, txn
+
+    found = client.txn([], [get(key, keys_only=True) for key in keys]).results
+    return {key for key, one in zip(keys, found, strict=True) if one}
 
 
 def _put(client: Any, batch: list[tuple[bytes, str, int]], overwrite: bool) -> int:

@@ -184,7 +184,9 @@ class Daemon:
             self.runtime = Runtime(settings, self._say)
         except ClusterFull as full:
             if self.config.discovery_fallback != "proxy":
-                _log.fatal("discovery failed", error=str(full))
+                _log.warn("do not reuse discovery token; generate a new one to bootstrap a cluster")
+                told = "failed to bootstrap; discovery token was already used"
+                _log.fatal(told, error=str(full))
                 return 1
             _log.info("discovery cluster is full; falling back to proxy")
             return self._be_proxy(full.cluster)

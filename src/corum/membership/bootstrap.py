@@ -27,7 +27,7 @@ class ClusterFull(BootstrapError):
     """Discovery: all places are taken; `cluster` is what the others registered."""
 
     def __init__(self, cluster: str) -> None:
-        super().__init__("discovery: cluster is full")
+        super().__init__("failed to join discovery cluster (discovery: cluster is full)")
         self.cluster = cluster
 
 

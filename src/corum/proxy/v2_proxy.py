@@ -8,12 +8,14 @@ endpoint that failed is left alone for `--proxy-failure-wait`.
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from corum import _transport as wire
+from corum import process_metrics
 from corum.config import Config
 from corum.config.urls import parse_cluster
 from corum.values import NS_PER_MS
@@ -26,6 +28,7 @@ HOP_BY_HOP: Final = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers")
 ) | {"transfer-encoding", "upgrade", "host", "content-length"}
 JSON: Final = ("Content-Type", "application/json")
+METRICS: Final = ("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 Headers = list[tuple[str, str]]
 Say = Callable[..., None]
@@ -117,7 +120,7 @@ class ProxyRuntime:
         return True
 
     def _refresh(self, now_ns: int) -> None:
-        """Ask every peer URL; the first that answers counts."""
+        """Ask every peer URL; each answer counts, also for the order of the endpoints."""
         known = self._config.proxy_refresh_interval * NS_PER_MS
         self._refresh_ns = now_ns + (known if self._endpoints else UNKNOWN_NS)
         for url in self._peer_urls:
@@ -132,9 +135,11 @@ class ProxyRuntime:
         except (ValueError, AttributeError, TypeError):
             return
         clients, peers = ([url for url in urls if self._usable(url)] for urls in (clients, peers))
-        if clients and clients != self._endpoints:
+        if clients:
+            if clients != sorted(self._endpoints):
+                self._say("info", "endpoints found", endpoints=clients)
+            random.shuffle(clients)  # the first one gets the requests: take turns
             self._endpoints = clients
-            self._say("info", "endpoints found", endpoints=clients)
         if peers and (peers != self._peer_urls or not self._kept.exists()):
             self._peer_urls = peers
             self._keep()
@@ -143,7 +148,10 @@ class ProxyRuntime:
 
     def _request(self, event: tuple[Any, ...]) -> None:
         _, call, _, verb, target, headers, body, peer = event
-        if self._config.proxy == "readonly" and verb != "GET":
+        if target == "/metrics":
+            page = "".join(f"{line}\n" for line in process_metrics.lines())
+            self._transport.http_reply(call, 200, [METRICS], page.encode())
+        elif self._config.proxy == "readonly" and verb != "GET":
             self._transport.http_reply(call, 501, [], b"")
         elif target == "/v2/config/local/proxy":
             self._own(call, verb)
