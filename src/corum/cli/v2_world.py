@@ -90,7 +90,7 @@ def _copy(
                     (prefix + key.path).encode("utf-8", "replace"): key
                     for key in keys[at : at + TXN_KEYS]
                 }
-                there = set() if overwrite else _existing(client, list(named))
+                there = set[bytes]() if overwrite else _existing(client, list(named))
                 kept += len(there)
                 batch: list[tuple[bytes, str, int]] = []
                 for v3, key in named.items():
@@ -111,7 +111,7 @@ def _copy(
 
 def _existing(client: Any, keys: list[bytes]) -> set[bytes]:
     """Which of them are there: no lease need be made for these."""
-    from corum.client.requests import get, txn
+    from corum.client.requests import get
 
     found = client.txn([], [get(key, keys_only=True) for key in keys]).results
     return {key for key, one in zip(keys, found, strict=True) if one}
