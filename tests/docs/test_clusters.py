@@ -28,11 +28,10 @@ def script() -> str:
     return f"set -eu\ntrap 'kill $(jobs -p) || true; wait' EXIT\n{text}"
 
 
-def test_the_page_works(tmp_path: Path, long: bool) -> None:
+@pytest.mark.long
+def test_the_page_works(tmp_path: Path) -> None:
     """Three members, a fourth, one less, a backup restored, a directory handed back; the newest Go
     etcd, where it is built, starts on it."""
-    if not long:
-        pytest.skip("with --long")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with (tmp_path / "printed").open("w+") as printed:
         shell = subprocess.Popen(

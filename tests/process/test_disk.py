@@ -1,8 +1,6 @@
 """What the disk can do to a member: it is full, it lies, somebody else uses the directory."""
 
 import contextlib
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,57 +12,11 @@ from corum.pb import rpc
 from oracle import servers
 from oracle.build import get, put
 from oracle.rpc import Client, Refused
+from oracle.small_disk import DISK_MIB, SmallDisk
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
-DISK_MIB = 192  # one preallocated WAL segment of 64 MiB, the next one, and a database
 VALUE = b"x" * 500_000
-
-
-class SmallDisk:
-    """A tmpfs in a mount namespace of its own; servers enter it with `wrapper`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-        self.enter_user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
-        mount = (
-            f"mount -t tmpfs -o size={DISK_MIB}m none {folder} && echo mounted && exec sleep 600"
-        )
-        self.holder = subprocess.Popen(
-            ["unshare", *own_user, "--mount", "sh", "-c", mount],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self.holder.stdout is not None
-        self.works = self.holder.stdout.readline().strip() == "mounted"
-
-    def wrapper(self) -> list[str]:
-        """Words that start a program inside; the program keeps the process id."""
-        return ["nsenter", f"--target={self.holder.pid}", *self.enter_user, "--mount", "--"]
-
-    def grow(self, mib: int) -> None:
-        mount = ["mount", "-o", f"remount,size={mib}m", str(self.folder)]
-        subprocess.run([*self.wrapper(), *mount], check=True)
-
-    def close(self) -> None:
-        assert self.holder.stdout is not None
-        self.holder.kill()
-        self.holder.wait()
-        self.holder.stdout.close()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    if not (shutil.which("unshare") and shutil.which("nsenter")):
-        pytest.skip("no unshare or nsenter")
-    disk = SmallDisk(tmp_path / "disk")
-    with contextlib.closing(disk):
-        if not disk.works:
-            pytest.skip("no mount namespace for this user")
-        yield disk
 
 
 def test_a_full_disk_loses_nothing(our_program: servers.Program, small_disk: SmallDisk) -> None:

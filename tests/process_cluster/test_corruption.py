@@ -93,12 +93,9 @@ def test_a_damaged_member_is_found(cluster: Cluster, our_program: Program, how: 
         )
 
 
-def test_members_that_agree_raise_no_alarm(
-    cluster: Cluster, our_program: Program, long: bool
-) -> None:
+@pytest.mark.long
+def test_members_that_agree_raise_no_alarm(cluster: Cluster, our_program: Program) -> None:
     """Checked over and over while keys are written and compacted."""
-    if not long:
-        pytest.skip("takes a while: with --long")
     flags = ["--corrupt-check-time=100ms", "--compact-hash-check-time=100ms"]
     for name in ("a", "b", "c"):
         cluster.add(our_program, name, *flags, "--feature-gates=CompactHashCheck=true")

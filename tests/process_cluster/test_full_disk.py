@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +11,7 @@ from oracle.build import get, put
 from oracle.clusters import Cluster, until
 from oracle.rpc import Client, Refused
 from oracle.servers import Program, Server
-from process.test_disk import SmallDisk
+from oracle.small_disk import SmallDisk
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -24,30 +20,18 @@ PATIENCE_S = 0.5  # of a client; what was sent to a leader that fell silent is l
 VALUE = b"x" * 100_000
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    if not (shutil.which("unshare") and shutil.which("nsenter")):
-        pytest.skip("no unshare or nsenter")
-    disk = SmallDisk(tmp_path / "disk")
-    with contextlib.closing(disk):
-        if not disk.works:
-            pytest.skip("no mount namespace for this user")
-        yield disk
-
-
 def hash_of(server: Server, revision: int) -> int:
     with Client(server.endpoint) as client:
         answer = client.call("Maintenance/HashKV", rpc.HashKVRequest(revision=revision))
         return 0 if isinstance(answer, Refused) else answer.hash
 
 
+@pytest.mark.long
 def test_a_leader_without_room_is_replaced(
-    cluster: Cluster, our_program: Program, small_disk: SmallDisk, long: bool
+    cluster: Cluster, our_program: Program, small_disk: SmallDisk
 ) -> None:
     """No acknowledged write is lost, no alarm stops the others, service is back within two election
     timeouts; with room again the member catches up by itself."""
-    if not long:
-        pytest.skip("fills a disk: with --long")
     for name in ("a", "b"):
         cluster.add(our_program, name)
     small = cluster.add(our_program, "c", f"--data-dir={small_disk.folder}/data")

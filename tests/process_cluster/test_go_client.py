@@ -68,10 +68,9 @@ def test_rolling_restarts(go_load: Path, long: bool) -> None:
         assert told["extra"]["events"] > 5 * seconds, told
 
 
-def test_rolling_kills(go_load: Path, long: bool) -> None:
+@pytest.mark.long
+def test_rolling_kills(go_load: Path) -> None:
     """The same with SIGKILL."""
-    if not long:
-        pytest.skip("a minute (--long)")
     with corum.LocalCluster(3, relayed=False, flags=["--snapshot-count=500"]) as cluster:
 
         def killed(name: str) -> None:
@@ -85,10 +84,9 @@ def test_rolling_kills(go_load: Path, long: bool) -> None:
         assert told["ops"] > 20 * LONG_S, told
 
 
-def test_parted_and_paused(go_load: Path, long: bool) -> None:
+@pytest.mark.long
+def test_parted_and_paused(go_load: Path) -> None:
     """Members are cut off and frozen in turn, and the client never reads from the past."""
-    if not long:
-        pytest.skip("a minute (--long)")
     with corum.LocalCluster(3) as cluster:
         client = load(cluster, LONG_S)
         end = time.monotonic() + LONG_S - 10

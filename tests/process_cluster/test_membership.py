@@ -160,11 +160,10 @@ def test_a_backup_becomes_a_new_cluster(cluster: Cluster, our_program: Program) 
     same_hash(cluster)
 
 
-def test_a_downgrade_is_prepared(cluster: Cluster, our_program: Program, long: bool) -> None:
+@pytest.mark.long
+def test_a_downgrade_is_prepared(cluster: Cluster, our_program: Program) -> None:
     """Cluster and storage go down by one; members that say they are older take part; when all of
     them do, the job is over; what is older than the cluster does not start."""
-    if not long:
-        pytest.skip("with --long")
     first, *_ = start(cluster, our_program, "a")
     ctl = [f"--endpoints={first.endpoint}", "downgrade"]
     until(lambda: b'"etcdcluster":"3.7.0"' in first.http("GET", "/version")[1])
@@ -184,10 +183,9 @@ def test_a_downgrade_is_prepared(cluster: Cluster, our_program: Program, long: b
     assert "server version is lower than determined cluster version" in first.log()
 
 
-def test_a_cluster_grows_and_shrinks(cluster: Cluster, our_program: Program, long: bool) -> None:
+@pytest.mark.long
+def test_a_cluster_grows_and_shrinks(cluster: Cluster, our_program: Program) -> None:
     """One to three to five and back to one, under load."""
-    if not long:
-        pytest.skip("with --long")
     start(cluster, our_program, "a")
     with Load(cluster) as load:
         for name in "bcde":
@@ -201,11 +199,10 @@ def test_a_cluster_grows_and_shrinks(cluster: Cluster, our_program: Program, lon
     assert voters(last) == {"e"}
 
 
-def test_every_member_moves(cluster: Cluster, our_program: Program, long: bool) -> None:
+@pytest.mark.long
+def test_every_member_moves(cluster: Cluster, our_program: Program) -> None:
     """To new machines without a stop: each with its data to another address, by an update of its
     peer URLs; then each by a successor that starts empty."""
-    if not long:
-        pytest.skip("with --long")
     start(cluster, our_program, "abc")
     with Load(cluster) as load:
         settled(cluster, load)
@@ -232,12 +229,9 @@ def move(cluster: Cluster, name: str, program: Program) -> None:
     assert id_of(there) == number
 
 
-def test_clients_survive_rolling_restarts(
-    cluster: Cluster, our_program: Program, long: bool
-) -> None:
+@pytest.mark.long
+def test_clients_survive_rolling_restarts(cluster: Cluster, our_program: Program) -> None:
     """Every member in turn, for a minute: nothing that was acknowledged is lost."""
-    if not long:
-        pytest.skip("with --long")
     start(cluster, our_program, "abc")
     end = time.monotonic() + 60
     with Load(cluster) as load:

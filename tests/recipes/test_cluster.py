@@ -23,13 +23,12 @@ def chain_of(client: corum.Client) -> tuple[dict[bytes, bytes], bytes]:
 
 
 @pytest.mark.timeout(300)
-def test_exclusion_while_leaders_die(long: bool) -> None:
+@pytest.mark.long
+def test_exclusion_while_leaders_die() -> None:
     """Guarded notes form one chain, sums are right, a mirror ends up with what there is.
 
     Calls may fail, and their fate may be unknown; but no note follows one that another follows.
     """
-    if not long:
-        pytest.skip("takes a minute")
     with corum.LocalCluster(3) as cluster, corum.Client(cluster.endpoints) as client:
         end = time.monotonic() + RUN_S
         done, unknown, failures = [0], [0], [0]
