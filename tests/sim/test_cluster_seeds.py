@@ -31,8 +31,12 @@ SELDOM = (
     "snapshots taken over at a start",
 )
 _FAILED_ONCE = Path(__file__).with_name("seeds.txt").read_text().splitlines()
-_NAMED = [words[0] for line in _FAILED_ONCE if (words := line.split("#")[0].split())]
-FAILED_ONCE = [tuple(int(n) for n in one.split("/")) for one in _NAMED if "/" in one]
+_NAMED = [words for line in _FAILED_ONCE if (words := line.split("#")[0].split())]
+FAILED_ONCE = [
+    (*(int(n) for n in words[0].split("/")), "plain" in words)
+    for words in _NAMED
+    if "/" in words[0]
+]
 
 
 @pytest.mark.slow
@@ -44,8 +48,8 @@ def test_whatever_fails_nothing_is_lost_and_all_come_together_again(seed: int) -
 
 @pytest.mark.slow
 def test_what_failed_once_stays_repaired(long: bool) -> None:
-    for members, seed in FAILED_ONCE if long else FAILED_ONCE[1:4]:
-        assert run(seed, members, False, 20)[2] == "", f"{members}/{seed}"
+    for members, seed, plain in FAILED_ONCE if long else FAILED_ONCE[1:4]:
+        assert run(seed, members, False, 20, plain)[2] == "", f"{members}/{seed}"
 
 
 @pytest.mark.slow

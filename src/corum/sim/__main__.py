@@ -15,6 +15,7 @@ from itertools import starmap
 
 from corum.sim.cluster_simulation import ClusterSimulation
 from corum.sim.coverage import summary
+from corum.sim.features import PLAIN, random_features
 from corum.sim.simulation import Simulation
 
 STORY_LINES = 25
@@ -28,6 +29,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, action="append", default=[], help="may be repeated")
     parser.add_argument("--seeds", default="", help="A-B, both included")
     parser.add_argument("--members", type=int, default=1, help="of the cluster; 1: a lone member")
+    parser.add_argument(
+        "--plain", action="store_true", help="none of what only some seeds have (features)"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--steps", action="store_true", help="print the whole trace")
     parser.add_argument("--story", type=int, default=STORY_LINES, help="lines shown of a failure")
@@ -37,7 +41,8 @@ def main() -> int:
         first, _, last = arguments.seeds.partition("-")
         seeds += range(int(first), int(last or first) + 1)
     seeds = seeds or [1]
-    jobs = [(seed, arguments.members, arguments.steps, arguments.story) for seed in seeds]
+    shown = (arguments.members, arguments.steps, arguments.story, arguments.plain)
+    jobs = [(seed, *shown) for seed in seeds]
     begin, failed = time.monotonic(), list[int]()
     told: list[Counter[str]] = []
     for done, (seed, hash_, failure, counts) in enumerate(_outcomes(jobs, arguments.jobs), 1):
@@ -61,7 +66,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _outcomes(jobs: list[tuple[int, int, bool, int]], processes: int) -> Iterator[Outcome]:
+def _outcomes(jobs: list[tuple[int, int, bool, int, bool]], processes: int) -> Iterator[Outcome]:
     if processes == 1:
         yield from starmap(run, jobs)
         return
@@ -69,13 +74,14 @@ def _outcomes(jobs: list[tuple[int, int, bool, int]], processes: int) -> Iterato
         yield from pool.map(run, *zip(*jobs, strict=True), chunksize=4)
 
 
-def run(seed: int, members: int, steps: bool, story: int) -> Outcome:
-    """One seed."""
+def run(seed: int, members: int, steps: bool, story: int, plain: bool = False) -> Outcome:
+    """One seed; `plain`: without what only some seeds have."""
     say = print if steps else None
     if members == 1:
         simulation: Simulation | ClusterSimulation = Simulation(seed, say=say)
     else:
-        simulation = ClusterSimulation(seed, members=members, say=say)
+        features = PLAIN if plain else random_features(seed)
+        simulation = ClusterSimulation(seed, members=members, say=say, features=features)
     gc.disable()  # one run's garbage is a few MB; looking for it in between takes a tenth
     try:
         simulation.run()

@@ -22,7 +22,10 @@ REFUSED: Final = "sim: connection refused"
 """The request never left the client."""
 BROKEN: Final = "sim: connection broken"
 """The request may have been carried out."""
-META: Final = (None, None, None, None, 1, None, None)
+META: Final[tuple[Any, ...]] = (None, None, None, None, 1, None, None)
+CLIENTS: Final = 0
+"""The listener that clients' HTTP requests come to."""
+FORM: Final = (("content-type", "application/x-www-form-urlencoded"),)
 
 OnMessage = Callable[[bytes], None]
 OnEnd = Callable[[int, str], None]
@@ -43,9 +46,14 @@ class Server(Protocol):
 class Calls(Protocol):
     """Whom a client calls: a member, or any of several."""
 
-    def unary(self, method: int, message: bytes, on_message: OnMessage, on_end: OnEnd) -> Call: ...
+    def unary(
+        self, method: int, message: bytes, on_message: OnMessage, on_end: OnEnd, token: str = ""
+    ) -> Call: ...
     def stream(
         self, method: int, on_message: OnMessage, on_end: OnEnd, read_ns: int = ...
+    ) -> Call: ...
+    def http(
+        self, verb: str, target: str, body: bytes, on_message: OnMessage, on_end: OnEnd
     ) -> Call: ...
 
 
@@ -93,13 +101,27 @@ class Network:
         self._server = server
         self._calls: dict[int, Call] = {}
         self._numbers = 0
+        self.meta = META
+        """What the transport says of who calls."""
 
     # ---- the clients' side
 
-    def unary(self, method: int, message: bytes, on_message: OnMessage, on_end: OnEnd) -> Call:
+    def unary(
+        self, method: int, message: bytes, on_message: OnMessage, on_end: OnEnd, token: str = ""
+    ) -> Call:
         """A call with one request; `on_end(0, "")` follows its answer."""
         call = self._open(on_message, on_end, NETWORK_NS)
-        self.forward(call, (wire.UNARY, call.number, method, message, META))
+        meta = (token, *self.meta[1:]) if token else self.meta
+        self.forward(call, (wire.UNARY, call.number, method, message, meta))
+        return call
+
+    def http(
+        self, verb: str, target: str, body: bytes, on_message: OnMessage, on_end: OnEnd
+    ) -> Call:
+        """An HTTP request; its messages are status and headers, then (or behind it) the body."""
+        call = self._open(on_message, on_end, NETWORK_NS)
+        about = (call.number, CLIENTS, verb, target, FORM, body, None)
+        self.forward(call, (wire.HTTP, *about))
         return call
 
     def stream(
@@ -107,7 +129,7 @@ class Network:
     ) -> Call:
         """A bidirectional call."""
         call = self._open(on_message, on_end, read_ns)
-        self.forward(call, (wire.STREAM_OPEN, call.number, method, META))
+        self.forward(call, (wire.STREAM_OPEN, call.number, method, self.meta))
         return call
 
     def _open(self, on_message: OnMessage, on_end: OnEnd, read_ns: int) -> Call:
@@ -149,8 +171,23 @@ class Network:
             self._answer(number, (code, text))
 
     def http_replies(self, batch: Sequence[tuple[int, int, bytes, bytes]], /) -> None:
-        """Nobody here speaks HTTP."""
-        raise AssertionError(f"{len(batch)} HTTP answers")
+        """Whole answers."""
+        for number, status, lines, body in batch:
+            head = b"%d\r\n%b\r\n" % (status, lines)
+            self._answer(number, (-1, head + body), (errors.OK, ""))
+
+    def http_start(self, call: int, status: int, headers: Sequence[tuple[str, str]], /) -> None:
+        """The head of a streamed answer."""
+        lines = "".join([f"{name}: {text}\r\n" for name, text in headers])
+        self._push(call, f"{status}\r\n{lines}\r\n".encode())
+
+    def http_send(self, call: int, chunk: bytes, /) -> bool:
+        """A piece of a streamed answer; True when the client is too slow."""
+        return self._push(call, chunk)
+
+    def http_finish(self, call: int, /) -> None:
+        """The end of a streamed answer."""
+        self._answer(call, (errors.OK, ""))
 
     def _answer(self, number: int, *items: tuple[int, bytes | str]) -> None:
         call = self._calls.pop(number, None)
@@ -162,16 +199,20 @@ class Network:
         """Messages of streams; the calls whose client is too slow."""
         over: dict[int, None] = {}
         for number, message in batch:
-            call = self._calls.get(number)
-            if call is None:
-                continue
-            call.pending.append((-1, message))
-            call.queued_bytes += len(message)
-            if call.queued_bytes > HIGH_WATER_BYTES:
-                call.blocked = True
+            if self._push(number, message):
                 over[number] = None
-            self._move(call)
         return list(over)
+
+    def _push(self, number: int, message: bytes) -> bool:
+        call = self._calls.get(number)
+        if call is None:
+            return False
+        call.pending.append((-1, message))
+        call.queued_bytes += len(message)
+        over = call.queued_bytes > HIGH_WATER_BYTES
+        call.blocked = call.blocked or over
+        self._move(call)
+        return over
 
     def _move(self, call: Call) -> None:
         if call.pending and not call.moving:

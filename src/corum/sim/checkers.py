@@ -8,7 +8,7 @@ may have happened at most once, at any time after they began.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from corum import errors
@@ -147,7 +147,7 @@ class Attribution:
             candidates[revision] = found
         taken: dict[int, int] = {}
         for revision in revisions:
-            if not _augment(revision, candidates, taken, set()):
+            if not augment(revision, candidates, taken, set()):
                 raise Violation(f"nobody made revision {revision}: {history.revisions[revision]}")
         for who, revision in taken.items():
             sole = len(candidates[revision]) == 1
@@ -159,18 +159,18 @@ class Attribution:
                 self.expired[revision] = -who
 
 
-def _augment(
+def augment(
     revision: int,
-    candidates: dict[int, list[tuple[int, Operation | None]]],
+    candidates: Mapping[int, Sequence[tuple[int, object]]],
     taken: dict[int, int],
     tried: set[int],
 ) -> bool:
-    """Kuhn's step: give `revision` an owner, moving others if need be."""
+    """Kuhn's step: give `revision` an owner, moving others if need be; owners have numbers."""
     for who, _ in candidates[revision]:
         if who in tried:
             continue
         tried.add(who)
-        if who not in taken or _augment(taken[who], candidates, taken, tried):
+        if who not in taken or augment(taken[who], candidates, taken, tried):
             taken[who] = revision
             return True
     return False
@@ -291,6 +291,15 @@ def _check_compactions(operations: Sequence[Operation]) -> None:
                 known = each.succeeded and each.returned < operation.invoked
                 if known and each.revision >= wanted:
                     raise Violation(f"not the future: {operation}, {each}")
+
+
+def check_alarms(operations: Sequence[Operation], alarmed: Sequence[tuple[int, int]]) -> None:
+    """While there was an alarm nobody put or granted anything. Raises Violation."""
+    for operation in operations:
+        if not operation.succeeded or operation.name not in ("KV/Put", "Lease/LeaseGrant"):
+            continue
+        if any(begin < operation.invoked and operation.returned < end for begin, end in alarmed):
+            raise Violation(f"in spite of an alarm: {operation}")
 
 
 # ---- leases

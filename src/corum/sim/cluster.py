@@ -10,7 +10,7 @@ from corum.member import boot
 from corum.membership.bootstrap import FirstList
 from corum.membership.members import Member
 from corum.server.node import NodeConfig
-from corum.sim.calls import NETWORK_NS, Call, OnEnd, OnMessage
+from corum.sim.calls import META, NETWORK_NS, Call, OnEnd, OnMessage
 from corum.sim.machines import Machine
 from corum.sim.member import NO_FAULTS, RESTART_NS, WAKE_NS, Faults
 from corum.sim.model import History
@@ -54,8 +54,11 @@ class Cluster:
         faults: Faults = NO_FAULTS,
         conditions: Conditions = CALM,
         pre_vote: bool = True,
+        meta: tuple[Any, ...] = META,
     ) -> None:
+        """`meta`: what transports say of clients."""
         self.world = world
+        self.meta = meta
         self.config = config
         self.segment_bytes = segment_bytes
         self.faults = faults
@@ -84,6 +87,7 @@ class Cluster:
             faults=self.faults,
             pre_vote=self.pre_vote,
         )
+        machine.network.meta = self.meta
         conditions = self.conditions
         machine.wake_ns, machine.restart_ns = conditions.wake_ns, conditions.restart_ns
         if conditions.skew:
@@ -142,6 +146,10 @@ class Cluster:
         """The machine with this name."""
         return next(each for each in self.machines if each.name == name)
 
+    def latest_unix_ns(self) -> int:
+        """The latest wall time that any member was ever told."""
+        return max(each.latest_unix_ns for each in self.machines)
+
     # ---- what must hold
 
     def compare_hashes(self, history: History) -> int:
@@ -194,10 +202,19 @@ class Balancer:
 
         return ended
 
-    def unary(self, method: int, message: bytes, on_message: OnMessage, on_end: OnEnd) -> Call:
+    def unary(
+        self, method: int, message: bytes, on_message: OnMessage, on_end: OnEnd, token: str = ""
+    ) -> Call:
         """See `calls.Network`."""
         ended = self._moving_on(on_end)
-        return self._choose().network.unary(method, message, on_message, ended)
+        return self._choose().network.unary(method, message, on_message, ended, token)
+
+    def http(
+        self, verb: str, target: str, body: bytes, on_message: OnMessage, on_end: OnEnd
+    ) -> Call:
+        """See `calls.Network`."""
+        ended = self._moving_on(on_end)
+        return self._choose().network.http(verb, target, body, on_message, ended)
 
     def stream(
         self, method: int, on_message: OnMessage, on_end: OnEnd, read_ns: int = NETWORK_NS

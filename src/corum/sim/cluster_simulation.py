@@ -3,21 +3,32 @@ nothing fails and everything must come to an end; then the judges."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
+from corum import v2store
+from corum.auth.passwords import COST_MIN
 from corum.backend import schema
+from corum.pb import rpc
 from corum.server.node import NodeConfig
 from corum.sim.acts import Acts
+from corum.sim.auth_checks import check_auth
+from corum.sim.auth_workload import ROOTS_META
+from corum.sim.calls import META
 from corum.sim.chaos import Chaos
+from corum.sim.checkers import check_alarms
 from corum.sim.cluster import Cluster, Conditions
 from corum.sim.cluster_workload import ClusterWorkload
+from corum.sim.features import Features, random_features
 from corum.sim.linearizability import check_linearizable
 from corum.sim.machines import Machine
 from corum.sim.member import Faults
-from corum.sim.sessions import Process, spawn
+from corum.sim.sessions import Client, Later, Process, spawn
 from corum.sim.simulation import random_config
+from corum.sim.v2_checks import check_v2, check_waits
+from corum.sim.v2_workload import V2Workload
+from corum.sim.workload import KEYS
 from corum.sim.world import Violation, World
 from corum.values import NS_PER_MS, NS_PER_S
 
@@ -81,24 +92,35 @@ class ClusterSimulation(Acts[ClusterWorkload]):
         members: int = 3,
         operations: int = 25,
         say: Callable[[str], None] | None = None,
+        features: Features | None = None,
     ) -> None:
+        """`features`: instead of what the seed says."""
         self.world = World(seed, say)
+        self.features = features or random_features(seed)
         dice = self.world.dice
+        config = of_cluster(self.world, random_config(self.world))
         self.cluster = Cluster(
             self.world,
-            of_cluster(self.world, random_config(self.world)),
+            replace(
+                config,
+                quota_bytes=self.features.quota_bytes,
+                client_cert_auth=self.features.auth,
+                bcrypt_cost=COST_MIN,
+            ),
             members,
             segment_bytes=dice.choice((1_024, 4_096, 65_536)),
             faults=random_faults(self.world),
             conditions=random_conditions(self.world),
             pre_vote=dice.random() < 0.8,
+            meta=ROOTS_META if self.features.auth else META,
         )
         self.chaos = Chaos(self.cluster)
         self.workload = ClusterWorkload(
             self.world,
             self.cluster,
             self.chaos,
-            operations=operations,
+            self.features,
+            operations=operations * 2 // 3 if self.features.crowded else operations,
             clients=dice.randint(2, 4),
         )
         self.compared = 0
@@ -113,10 +135,11 @@ class ClusterSimulation(Acts[ClusterWorkload]):
             spawn(process)
         spawn(self._compare())
         self.chaos.begin()
-        self.act(lambda: not workload.running, "the clients are not done")
+        self.act(lambda: not workload.busy(), "the clients are not done")
         self.told = self.world.counts.copy()
         self.world.trace("act two")
         self.chaos.stop()
+        self.workload.calm_down()
         revision = self._settle()
         self.world.trace(f"settled at {revision}")
         self.verdict()
@@ -141,9 +164,15 @@ class ClusterSimulation(Acts[ClusterWorkload]):
 
     def _settle(self) -> int:
         """All come together, leases run out, watchers catch up, a power failure changes nothing."""
-        self._everybody_joins()
+        self._until("the list of members is not answered", self.workload.adopt)
+        if self.features.downgrades:
+            self._end_downgrades()
         self._converge()
         self.let_leases_expire()
+        if self.features.quota_bytes:
+            self._alarms_end()
+        if self.workload.v2 is not None:
+            self._let_v2_keys_expire(self.workload.v2)
         before = self.everything()
         self._converge()
         self.world.trace("power failure of all")
@@ -152,21 +181,66 @@ class ClusterSimulation(Acts[ClusterWorkload]):
         self._converge()
         after = self.unchanged(before, "a power failure of all")
         self.watchers_get_to(after.revision)
+        if self.workload.v2 is not None:
+            complaint = "who waits for v2 events does not get them"
+            self.act(self.workload.v2.caught_up, complaint, CONVERGED_NS)
         return after.revision
 
-    def _everybody_joins(self) -> None:
-        """An addition whose answer was lost may have made a member without a machine."""
+    def _let_v2_keys_expire(self, v2: V2Workload) -> None:
+        """All wall clocks go to where the last is due: they are hours apart by now."""
+        due_ns = max((each.node.expire_ns for each in v2.record.changes.values()), default=0)
+        for machine in self.cluster.machines:
+            machine.wall_offset_ns = max(machine.wall_offset_ns, due_ns - self.world.unix_ns)
+
+        def gone() -> bool:
+            return not any(each.node.v2.store.has_ttl_keys for each in self.cluster.up)
+
+        self.act(gone, "v2 keys that do not expire", CONVERGED_NS)
+
+    def verdict(self) -> None:
+        """See `Acts`."""
+        super().verdict()
+        check_alarms(self.workload.operations, self.workload.alarmed)
+        v2 = self.workload.v2
+        if v2 is not None:
+            check_v2(v2.record, v2.operations)
+            check_waits(v2.record, v2.watchers, v2.streams)
+        if self.workload.auth is not None:
+            check_auth(self.workload.auth)
+
+    def _until(self, complaint: str, ask: Callable[[Client], Generator[Later, Any, bool]]) -> None:
+        """The judge asks until it is so."""
         done: list[bool] = []
 
         def process() -> Process:
             judge = self.workload.client("judge")
-            while not (yield from self.workload.adopt(judge)):
+            while not (yield from ask(judge)):
                 yield judge.sleep(100 * NS_PER_MS)
             done.append(True)
 
         while not done:
             spawn(process())
-            self.act(lambda: bool(done), "the list of members is not answered", CONVERGED_NS)
+            self.act(lambda: bool(done), complaint, CONVERGED_NS)
+
+    def _end_downgrades(self) -> None:
+        """The cluster has its version again."""
+        self._until("a downgrade does not end", self.workload.revert)
+        wanted = self.cluster.config.cluster_version
+
+        def is_back() -> bool:
+            members = [each.node.members for each in self.cluster.up]
+            return all(each.version == wanted and not each.downgrade_target for each in members)
+
+        self.act(is_back, "the cluster does not come back to its version", CONVERGED_NS)
+
+    def _alarms_end(self) -> None:
+        """There is room for everything again, and everybody knows."""
+        self.act(
+            lambda: not any(each.node.alarms.get(0, 0) for each in self.cluster.up),
+            "alarms that nobody can end",
+            CONVERGED_NS,
+        )
+        self.ask("KV/Put", rpc.PutRequest(key=KEYS[0], value=self.workload.value()))
 
     def _converge(self) -> None:
         """Whoever is a member runs, follows one leader, and holds the same. Raises Violation."""
@@ -181,6 +255,9 @@ class ClusterSimulation(Acts[ClusterWorkload]):
                 if rows != first[name]:
                     odd = sorted(set(rows).symmetric_difference(first[name]))
                     raise Violation(f"bucket {name} of {other} and {machines[0]} differ: {odd[:4]}")
+        trees = {v2_content_of(each) for each in machines}
+        if len(trees) > 1:
+            raise Violation("v2 stores differ:\n" + "\n".join(sorted(trees)))
 
     def _is_converged(self) -> bool:
         leader = self.cluster.leader
@@ -231,6 +308,13 @@ def content_of(machine: Machine) -> dict[str, list[tuple[bytes, bytes]]]:
     backend = machine.node.backend
     skipped = schema.KEY if machine.node.store.compaction is not None else ""
     return {name: backend.range(name) for name in REPLICATED if name != skipped}
+
+
+def v2_content_of(machine: Machine) -> str:
+    """The v2 store as a `.snap` file holds it, but for events and statistics, which hold seconds
+    left and reads of each member's own."""
+    saved = v2store.capture(machine.node.v2.store).encode().decode()
+    return saved.partition(',"WatcherHub"')[0]
 
 
 def simulate_cluster(

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import bcrypt
+
 from corum._transport import POSTED
+from corum.auth.passwords import HashPassword
 from corum.sim.log import Machine
 
 JOB_NS: Final = 2_000_000
 """How long a job takes, typically."""
+SALT_LETTERS: Final = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 class SimJobs:
@@ -34,9 +38,17 @@ class SimJobs:
         machine, name = self._machine, run.__qualname__.replace(".<locals>", "")
         machine.effect(f"job: before {name}")
         try:
-            result = run()
+            result = self._hashed(run)
         except Exception as error:  # as the real workers: it is the result
             result = error
         machine.effect(f"job: after {name}")
         delay_ns = machine.world.delay(50_000)
         machine.later(delay_ns, lambda: machine.deliver((POSTED, (done, result))))
+
+    def _hashed(self, run: Callable[[], object]) -> object:
+        """What the job returns; salts of passwords come from the world's dice."""
+        job = getattr(run, "__self__", None)
+        if not isinstance(job, HashPassword):
+            return run()
+        salt = "".join(self._machine.world.dice.choices(SALT_LETTERS, k=21)) + "."
+        return bcrypt.hashpw(job.password.encode(), f"$2a${job.cost:02d}${salt}".encode())

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from corum._transport import POSTED
+from corum._transport import POSTED, Transport
+from corum.api.front import Front, Rules
 from corum.member import boot
 from corum.member.log_files import LogFiles
 from corum.membership.bootstrap import BootstrapError, FirstList
@@ -26,6 +27,7 @@ from corum.sim.raft_checks import Invariants, Promises
 from corum.sim.wire import LISTENER, Fabric, PeerWire
 from corum.sim.world import Violation, World
 from corum.values import NS_PER_MS, NS_PER_S, value
+from corum.versions import DEFAULT, EMULATED
 from corum.wal import Wal
 
 REMOVED_NS: Final = NS_PER_S
@@ -129,10 +131,14 @@ class Machine(SimMember):
         self.applied = invariants.applied
         self.promises = Promises()
         self.peers: Peers | None = None
+        self.front: Front | None = None
+        """HTTP for clients, from the first request on."""
         self.wire = PeerWire(fabric, self)
         self.databases = Databases(self)
         self.is_removed = False
         self.wall_offset_ns = 0
+        self.latest_unix_ns = 0
+        """The latest wall time that this machine ever told."""
         self.away_until_ns = 0
         """It does not boot before."""
         self._paused_until_ns = 0
@@ -154,7 +160,9 @@ class Machine(SimMember):
 
     def unix_time_ns(self) -> int:
         """Wall time, as far as this machine knows."""
-        return self.world.unix_ns + self.wall_offset_ns
+        now_ns = self.world.unix_ns + self.wall_offset_ns
+        self.latest_unix_ns = max(self.latest_unix_ns, now_ns)
+        return now_ns
 
     def pause(self, duration_ns: int) -> None:
         """The process stands still."""
@@ -231,7 +239,7 @@ class Machine(SimMember):
             incarnation = self.incarnation
             self.world.at(self.away_until_ns, lambda: self._restart(incarnation))
             return
-        self.peers = None
+        self.peers = self.front = None
         self._held, self._paused_until_ns = [], 0
         try:
             super().start()
@@ -287,6 +295,7 @@ class Machine(SimMember):
             self._others = [each for each in first.members if each.id != first.local]
         self.router.peer_listeners = frozenset((LISTENER,))
         self.router.meet_peers = self.meet_peers
+        self.router.http = self._begin_http
         self.node.members_changed = self._members_changed
         self._members_changed()
 
@@ -303,6 +312,12 @@ class Machine(SimMember):
                 made.remember(member.id, member.peer_urls)
         return self.peers
 
+    def _begin_http(self, *request: Any) -> None:
+        """The first HTTP request of a client."""
+        transport = cast(Transport, self.network)
+        self.front = Front(self.node, self.router, transport, EMULATED[DEFAULT], Rules())
+        self.front.request(*request)
+
     def _members_changed(self) -> None:
         if self.peers is not None:
             self.peers.sync()
@@ -312,6 +327,8 @@ class Machine(SimMember):
     # ---- the loop
 
     def _turned(self) -> None:
+        if self.front is not None:
+            self.front.keys.tell()
         if self.peers is not None:
             self.peers.turn()
         if not self._failure:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from corum.raft import Entry, EntryType, Message, MessageType
+from corum.sim.v2_model import V2Record
 from corum.sim.world import Violation
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class Invariants:
         self.applied_max = 0
         self.states: dict[int, tuple[Any, ...]] = {}
         """Applied index -> what a member held then, in short."""
+        self.v2: V2Record | None = None
+        """Told of the v2 stores, if somebody wants to know."""
         self._written: dict[int, tuple[Node, dict[int, int]]] = {}
         """Member -> its node since the last start, and index -> term of what that wrote last: one
         write may hold entries that replace each other."""
@@ -90,13 +93,16 @@ class Invariants:
     def written(self, node: Node, entries: Sequence[Entry]) -> None:
         """Entries go into a member's log. Raises Violation."""
         storage, known = node.raft_storage, self.entries
-        written_by, terms = self._written.get(node.members.local, (None, {}))
+        written_by, terms = self._written.get(node.members.local, (None, dict[int, int]()))
         if written_by is not node:
             terms = dict[int, int]()
             self._written[node.members.local] = (node, terms)
         for entry in entries:
             before = terms.get(entry.index - 1)
-            if before is None and storage.first_index() - 1 < entry.index <= storage.last_index() + 1:
+            if (
+                before is None
+                and storage.first_index() - 1 < entry.index <= storage.last_index() + 1
+            ):
                 before = storage.term(entry.index - 1)
             here = (entry.index, entry.term)
             if before is not None:
@@ -114,6 +120,8 @@ class Invariants:
             self._seen[node.members.local] = node.applied_index
             self.applied_max = max(self.applied_max, node.applied_index)
             self._state(node)
+            if self.v2 is not None:
+                self.v2.turned(node)
 
     def _leads(self, node: Node) -> None:
         term, me = node.term, node.members.local
@@ -148,10 +156,16 @@ class Invariants:
             members.version,
             node.reconfiguration.conf_state,
             sorted(node.alarms.get(0, 0)),
+            members.downgrade_target,
+            (node.auth.store.enabled, node.auth.store.revision),
+            node.v2.store.index,
         )
         known = self.states.setdefault(index, here)
         if known != here:
-            names = "revision compacted keys leases members removed version configuration alarms"
+            names = (
+                "revision compacted keys leases members removed version configuration alarms "
+                "downgrade auth v2"
+            )
             parts = [
                 f"{name}: {one} / {other}"
                 for name, one, other in zip(names.split(), here, known, strict=True)

@@ -22,7 +22,7 @@ INDEX: Final = {path: number for number, (path, _) in enumerate(METHODS)}
 _RESPONSES: Final = {path: method.response_class for path, method in methods().items()}
 
 GAVE_UP: Final = "sim: the client gave up"
-_UNKNOWN: Final = frozenset(
+UNKNOWN: Final = frozenset(
     (
         BROKEN,
         GAVE_UP,
@@ -51,6 +51,9 @@ class Operation:
     revision: int = 0
     """Of the header; for a write found in the history by its content, the one it made."""
 
+    is_doubtful: bool = False
+    """Refused, and carried out nevertheless, or not."""
+
     @property
     def succeeded(self) -> bool:
         return self.response is not None
@@ -58,7 +61,8 @@ class Operation:
     @property
     def is_unknown(self) -> bool:
         """Nobody can say whether it was carried out."""
-        return self.response is None and (not self.returned or self.text in _UNKNOWN)
+        unheard = not self.returned or self.text in UNKNOWN or self.is_doubtful
+        return self.response is None and unheard
 
     def __str__(self) -> str:
         words = str(self.request).replace("\n", " ").strip()
@@ -89,6 +93,10 @@ class Client:
         self.network = network
         self.name = name
         self.operations = operations
+        self.token = ""
+        """Shown with every call."""
+        self.doubtful: frozenset[str] = frozenset()
+        """Refusals of what may have been carried out nevertheless."""
 
     def sleep(self, duration_ns: int) -> Later:
         """Wait."""
@@ -110,6 +118,7 @@ class Client:
                     return
                 operation.returned, operation.returned_ns = world.ticket(), world.now_ns
                 operation.code, operation.text = code, text
+                operation.is_doubtful = text in self.doubtful
                 world.trace(f"{self.name}: {name} {operation.revision} {text}")
                 resume(operation)
 
@@ -130,7 +139,7 @@ class Client:
 
             index, message = INDEX[path], request.SerializeToString()
             if METHODS[index][1] == "unary":
-                call = self.network.unary(index, message, answered, end)
+                call = self.network.unary(index, message, answered, end, self.token)
             else:
                 call = self.network.stream(index, answered_once, end)
                 call.send(message)
