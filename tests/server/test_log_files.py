@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from corum.member.log_files import LogFiles
+from corum.member.log_files import QUICK_NS, LogFiles
 from corum.raft import Entry, HardState, Snapshot
 from corum.wal import Wal, WalSnapshot
 from corum.wal.replay import replay, segments_from
@@ -60,6 +60,27 @@ def test_nothing_is_written_behind_a_failed_write(tmp_path: Path, error: str) ->
     assert told == [error if "space" in error else "failed to write the log"]
     assert not log.idle
     assert not log.ready
+    log.close()
+
+
+def test_after_a_slow_sync_the_loop_does_not_wait(tmp_path: Path) -> None:
+    """Until the log thread reports a quick one; what is not synced tells nothing of the disk."""
+    wal = Wal.create(tmp_path / "wal", b"\x08\x01\x10\x02", segment_bytes=1 << 20)
+    jobs = HandJobs()
+    log = LogFiles(wal, Saved(), Writer(), jobs, fatal)
+    jobs.run()
+    assert log.prompt
+    for token, took_ns, sync, prompt in (
+        (1, QUICK_NS, True, True),
+        (2, QUICK_NS + 1, True, False),
+        (3, 0, False, False),
+        (4, 0, True, True),
+    ):
+        assert log.write(token, HardState(1, 1, token), [], sync)
+        assert not log.prompt
+        log.synced(token, None, took_ns)
+        assert log.prompt == prompt
+        assert log.idle
     log.close()
 
 

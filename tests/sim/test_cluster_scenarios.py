@@ -288,6 +288,35 @@ def test_clocks_of_different_speeds_elect_and_end_leases() -> None:
     scene.converge()
 
 
+def _always(typical_ns: int) -> int:
+    """A delay without the rare ones that are fifty times as long."""
+    return typical_ns
+
+
+@pytest.mark.parametrize("slow", [1, 3])
+def test_a_slow_disk_costs_time_but_no_leader_and_no_write(
+    slow: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Syncs of the leader, or of everybody, come to take longer than an election timeout: once they
+    are slow heartbeats do not wait for them; what is acknowledged is on a majority's disks."""
+    scene = ClusterScene()
+    leader, term = scene.leader, scene.leader.node.term
+    monkeypatch.setattr(scene.world, "delay", _always)
+    for sync_ms in (50, 1_500):
+        for machine in [leader, *scene.followers][:slow]:
+            machine.sync_ns = sync_ms * NS_PER_MS
+        scene.put(b"k", b"")
+        scene.put(b"k", b"")
+    for number in range(6):
+        scene.put(b"k", b"%d" % number, at=scene.cluster.machines[number % 3])
+    assert scene.leader is leader
+    assert leader.node.term == term
+    for machine in scene.cluster.machines:
+        machine.crash(power=True)
+    assert scene.get(b"k", at=scene.leader) == b"5"
+    scene.converge()
+
+
 @pytest.mark.parametrize("jump_s", [-86_400, 86_400])
 def test_wall_clocks_that_jump_cost_neither_a_write_nor_a_lease_nor_a_leader(jump_s: int) -> None:
     """Elections, timeouts and leases are on clocks that do not jump; a restart with a clock that

@@ -14,12 +14,14 @@ from typing import Any, Final, Protocol
 
 from corum.raft import Entry, HardState, Snapshot
 from corum.server.commits import Jobs
-from corum.values import NS_PER_S
+from corum.values import NS_PER_MS, NS_PER_S
 from corum.wal import Wal, WalSnapshot, Write
 
 RETRY_NS: Final = NS_PER_S
 SLOW_SYNC_NS: Final = NS_PER_S
 """Worth a line (as in etcd)."""
+QUICK_NS: Final = 10 * NS_PER_MS
+"""A sync up to here is worth a wait of the loop's; longer ones are left to the log thread."""
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ROOM_WORDS: Final = tuple(os.strerror(number) for number in NO_ROOM)
 
@@ -72,6 +74,8 @@ class LogFiles:
         """Told when the disk is full (the error) and when it is not any more (None)."""
         self.slow: Callable[[int], None] = lambda took_ns: None
         """Told of a sync that took longer than `SLOW_SYNC_NS`."""
+        self._quick = True
+        """The last sync was."""
         self._full = False
         self._stuck_cut: Any = None
         self._later: list[Callable[[], object]] = []
@@ -93,6 +97,11 @@ class LogFiles:
     def idle(self) -> bool:
         """Is nothing being written, and nothing in the way?"""
         return not (self._in_flight or self._cutting or self._later or self._failed)
+
+    @property
+    def prompt(self) -> bool:
+        """Would `write_now` take no time worth mentioning?"""
+        return self._quick and self.idle
 
     def write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> bool:
         """Write, now or in its turn; False when there is nothing to write or to wait for."""
@@ -132,7 +141,7 @@ class LogFiles:
                 self._failed[token] = write
                 self._out_of_room(str(error))
                 return False
-            self._observe(took_ns)
+            self._observe(took_ns, write)
             self._maybe_cut()
         return True
 
@@ -161,7 +170,7 @@ class LogFiles:
             else:
                 self._fatal("failed to write the log", OSError(errno.EIO, error))
             return False
-        self._observe(took_ns)
+        self._observe(took_ns, write)
         self._has_room()
         recorded = self._recording.pop(token, None)
         if recorded is not None:
@@ -170,8 +179,10 @@ class LogFiles:
         self._maybe_cut()
         return True
 
-    def _observe(self, took_ns: int) -> None:
+    def _observe(self, took_ns: int, write: Write) -> None:
         self.observe(took_ns)
+        if write.sync:
+            self._quick = took_ns <= QUICK_NS
         if took_ns > SLOW_SYNC_NS:
             self.slow(took_ns)
 

@@ -12,6 +12,7 @@ class MemoryLog:
 
     ready = True
     idle = True
+    prompt = True
     stuck = False
 
     def __init__(self) -> None:

@@ -65,6 +65,12 @@ class Log(Protocol):
         """Is nothing being written, and nothing in the way?"""
         ...
 
+    @property
+    def prompt(self) -> bool:
+        """Idle, and so quick lately that the loop may wait for it? A slow disk must not hold up
+        heartbeats."""
+        ...
+
     def write(self, token: int, state: HardState | None, entries: list[Entry], sync: bool) -> bool:
         """Write, at once or when the segment is cut; False when there is nothing to write.
 
@@ -254,7 +260,7 @@ class Driver:
                 self._waiting.append(message)
             else:
                 alone = len(message.entries) <= LONE_ENTRIES_MAX
-                here = alone and self._streak >= LONE_STREAK and self._log.idle
+                here = alone and self._streak >= LONE_STREAK and self._log.prompt
                 if message.entries:
                     self._streak = self._streak + 1 if alone else 0
                 self._write([message], here=here)
