@@ -11,6 +11,7 @@ from corum.api.v2 import forms
 from corum.api.v2.access import Access
 from corum.server.node import Node
 from corum.v2store import KEYS_PREFIX, Event, V2Error, Waiter, errors
+from corum.v2store.store import COMPONENTS_MAX
 
 VERBS: Final = ("HEAD", "GET", "PUT", "POST", "DELETE")
 READS: Final = ("GET", "HEAD")
@@ -93,6 +94,9 @@ class Keys:
             node = self._node
             if verb not in READS:
                 node.check_open(None)
+                if wanted.request.path.count("/") > COMPONENTS_MAX and verb != "DELETE":
+                    cause = f"more than {COMPONENTS_MAX} path components"
+                    raise V2Error(errors.RAFT_INTERNAL, cause, node.v2.store.index)
                 pending = Pending(self, call, wanted.no_value)
                 node.v2.propose(wanted.request, pending, self._proposed)
             elif wanted.wait and not wanted.quorum:
