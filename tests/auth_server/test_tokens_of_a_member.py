@@ -16,7 +16,7 @@ from corum.pb import raft_internal, rpc
 from corum.raft import Entry, EntryType
 from corum.server import operations as op
 from corum.server.auth import EARLY_MAX, Auth, EarlyToken
-from corum.server.node import NodeConfig
+from corum.server.ports import NodeConfig
 from corum.values import NS_PER_S
 
 SECRET = b"a secret of more than thirty-two bytes"

@@ -10,8 +10,9 @@ from corum.backend.memory_backend import MemoryBackend, MemoryDisk
 from corum.member import boot
 from corum.member.memory_log import MemoryLog
 from corum.raft import Config, Message, RawNode
-from corum.server.node import Node, NodeConfig
+from corum.server.node import Node
 from corum.server.outbox import whole
+from corum.server.ports import NodeConfig
 from corum.values import NS_PER_MS
 
 UNIX_NS = 1_700_000_000_000_000_000

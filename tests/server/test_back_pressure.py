@@ -48,10 +48,10 @@ def test_a_compaction_is_answered_for_its_own_rows() -> None:
     heard: list[int] = []
     member.now_ns += 1_000_000
     node.store.compact(3)
-    node.when_compacted(lambda: heard.append(3))
+    node.compactions.when_done(lambda: heard.append(3))
     node.store.compact(5)
-    node.when_compacted(lambda: heard.append(5))
-    node._compaction_finished(3)
+    node.compactions.when_done(lambda: heard.append(5))
+    node.compactions.finished(3)
     assert heard == [3]
     for _ in range(20):
         member.turn(100)

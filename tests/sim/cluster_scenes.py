@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from corum.pb import rpc
-from corum.server.node import NodeConfig
+from corum.server.ports import NodeConfig
 from corum.sim.cluster import Cluster, url_of
 from corum.sim.cluster_simulation import content_of
 from corum.sim.machines import Machine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from corum.pb import rpc
-from corum.server.node import NodeConfig
+from corum.server.ports import NodeConfig
 from corum.sim.checkers import check
 from corum.sim.member import NO_FAULTS, Faults, SimMember
 from corum.sim.sessions import Client, Operation, spawn

@@ -96,7 +96,7 @@ def _mvcc(metrics: Metrics, node: Node) -> None:
     mvcc.watcher_total.source = lambda: node.watch.watcher_count
     mvcc.watch_stream_total.source = lambda: node.watch.stream_count
     mvcc.slow_watcher_total.source = lambda: node.watch.slow_count
-    mvcc.db_compaction_keys_total.source = lambda: node.compacted_rows_total
+    mvcc.db_compaction_keys_total.source = lambda: node.compactions.rows_total
 
 
 def _leases(metrics: Metrics, node: Node) -> None:

@@ -27,7 +27,7 @@ from corum.member.beginning import of_flags
 from corum.member.settings import Settings
 from corum.membership.bootstrap import BootstrapError, ClusterFull, WasRemoved
 from corum.server.auto_compaction import ByRevision, Periodic, Policy
-from corum.server.node import NodeConfig
+from corum.server.ports import NodeConfig
 from corum.values import NS_PER_MS, NS_PER_S
 from corum.wal import DataDir
 from corum.wal.datadir import Contents

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from corum.member.settings import Settings
-from corum.server.node import NodeConfig
+from corum.server.ports import NodeConfig
 
 START_TIMEOUT_S: Final = 30.0
 

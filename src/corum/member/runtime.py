@@ -38,7 +38,8 @@ from corum.membership.members import Member
 from corum.metrics import Disk
 from corum.raft import Config as RaftConfig
 from corum.raft import Message, RawNode, Snapshot
-from corum.server.node import Node, NodeConfig
+from corum.server.node import Node
+from corum.server.ports import NodeConfig
 from corum.values import NS_PER_MS
 from corum.wal import DataDir, SnapshotFiles
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from corum import versions
 from corum.api.front import Rules
 from corum.member.tls import PortTls
-from corum.server.node import NodeConfig
+from corum.server.ports import NodeConfig
 from corum.values import value
 
 

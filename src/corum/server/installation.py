@@ -89,7 +89,7 @@ class Installation:
         )
         node.v2.recover(snapshot.data)
         node.restore()
-        node.compaction_restarted()
+        node.compactions.restarted()
         node.watch.restored(node.store)
         node.replaying = node.applied_index < node.first_commit
         node.members_changed()

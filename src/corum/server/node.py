@@ -7,13 +7,10 @@ became due and hands all answers over. No I/O here: log, transport, jobs and dic
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from corum import errors
-from corum.auth import SimpleTokens
-from corum.auth.passwords import COST_DEFAULT
 from corum.backend import schema
 from corum.backend.backend import Backend, BackendFull
 from corum.lease import Lessor
@@ -37,11 +34,11 @@ from corum.raft import (
 )
 from corum.server import operations as op
 from corum.server.apply import Applier
-from corum.server.auth import Auth, Tokens
-from corum.server.auto_compaction import Policy
-from corum.server.commits import Commits, Jobs
+from corum.server.auth import Auth
+from corum.server.commits import Commits
+from corum.server.compactions import Compactions
 from corum.server.corruption import Corruption
-from corum.server.drive import Driver, Log
+from corum.server.drive import Driver
 from corum.server.entries import plain_put
 from corum.server.forwarding import Forwarding
 from corum.server.gate import Gate, OpenGate
@@ -51,117 +48,26 @@ from corum.server.installation import Installation
 from corum.server.leases import Leases
 from corum.server.listeners import LongCall
 from corum.server.maintenance import DEFRAGMENT_POLL_NS, Defragmentation, Downloads
-from corum.server.outbox import Answers, Outbox
+from corum.server.outbox import Outbox
 from corum.server.peering import NoPeers, Peering
+from corum.server.ports import NodeConfig, Ports
 from corum.server.proposals import APPLY_GAP_MAX, Answer, Proposals, Waiter
 from corum.server.publish import Versions
 from corum.server.ranges import Ranges
 from corum.server.reads import Reads
 from corum.server.reconfiguration import Reconfiguration
 from corum.server.slowness import Slowness
-from corum.server.snapshotting import SnapshotKeeper, Snapshotting
+from corum.server.snapshotting import Snapshotting
 from corum.server.space import CORRUPT, NOSPACE, PUT_COST, Alarms, Space
 from corum.server.v2 import V2
 from corum.server.v2 import decode as decode_v2
-from corum.values import NS_PER_MS, LeaseId, value
+from corum.values import NS_PER_MS, LeaseId
 
 BACKLOG_BATCHES: Final = 4
 """Batches that may gather while one is written; beyond, proposals wait for the disk."""
 HAS_LEADER: Final = 2
 """Where `meta` holds the `hasleader` metadata."""
 REMOVE_NODE: Final = 1
-
-
-@value
-class NodeConfig:
-    """What the rooms of a member are told; times in ns unless named otherwise."""
-
-    tick_ns: int = 100 * NS_PER_MS
-    election_ticks: int = 10
-    election_ms: int = 1_000
-    timeout_ns: int = 7_000 * NS_PER_MS
-    request_bytes_max: int = 1_572_864
-    txn_ops_max: int = 128
-    quota_bytes: int = 0
-    batch_interval_ns: int = 100 * NS_PER_MS
-    batch_operations_max: int = 10_000
-    watch_progress_ns: int = 600_000 * NS_PER_MS
-    compaction_rows: int = 1_000
-    compaction_pause_ns: int = 10 * NS_PER_MS
-    snapshot_count: int = 10_000
-    snapshot_catchup_entries: int = 5_000
-    lease_checkpoints: bool = False
-    corrupt_check_ns: int = 0
-    """Between two comparisons of all members' hashes; 0: never."""
-    compact_hash_check_ns: int = 0
-    """The same as of compactions."""
-    strict_reconfig: bool = True
-    server_version: str = "3.7.0"
-    cluster_version: str = "3.7.0"
-    name: str = "default"
-    client_urls: tuple[str, ...] = ()
-    reports_storage: bool = True
-    auto_compaction: Callable[[], Policy] | None = None
-    """Makes the policy; None: nothing is compacted unless asked."""
-    tokens: Callable[[], Tokens] = SimpleTokens
-    bcrypt_cost: int = COST_DEFAULT
-    client_cert_auth: bool = False
-    """A client certificate's CN names the user of calls without token."""
-
-
-class Ports(Protocol):
-    """The world outside: everything a member does to it goes through here."""
-
-    @property
-    def transport(self) -> Answers: ...
-    @property
-    def jobs(self) -> Jobs: ...
-    @property
-    def log(self) -> Log: ...
-    @property
-    def snapshots(self) -> SnapshotKeeper: ...
-    @property
-    def dice(self) -> random.Random: ...
-    @property
-    def secrets(self) -> random.Random:
-        """Dice that nobody can foretell (tokens)."""
-        ...
-
-    def transition(self, level: str, message: str, **fields: Any) -> None:
-        """Something an operator wants to read; cores do not log, they say."""
-        ...
-
-    def published(self) -> None:
-        """The member is known to the cluster: it is ready to serve."""
-        ...
-
-    def removed(self) -> None:
-        """The member was removed from the cluster: it stops for good."""
-        ...
-
-    def bug(self, where: str, error: Exception) -> None:
-        """A handler raised what it should not have."""
-        ...
-
-    def unix_time_ns(self) -> int:
-        """The wall clock, which may jump: for what is told, never for how long something takes."""
-        ...
-
-    def clock_ns(self) -> int:
-        """The clock of `begin`, read again within a turn."""
-        ...
-
-    def send(self, messages: list[Message]) -> None:
-        """Messages to other members."""
-        ...
-
-    def install(self, snapshot: Snapshot) -> None:
-        """The backend that was received with this snapshot takes the place of the one in use."""
-        ...
-
-    def fatal(self, message: str, error: BaseException) -> None:
-        """The member cannot go on: stop the process, answer nobody."""
-        ...
 
 
 class Node:
@@ -197,7 +103,7 @@ class Node:
         self.long_calls: dict[int, LongCall] = {}
         self.headers = Headers(members.cluster, members.local)
         self.store = Store(backend)
-        self.lessor = Lessor(min_ttl_s(config))
+        self.lessor = Lessor(config.lease_ttl_min_s)
         self.watch = WatchHub(
             self.store, self.headers.at, fragment_bytes=config.request_bytes_max + 512 * 1024
         )
@@ -245,7 +151,6 @@ class Node:
         self.soft = SoftState(0, Role.FOLLOWER)
         self.leader_changes_total = 0
         self.leader_since_ns = 0
-        self.compacted_rows_total = 0
         self.replaying = snapshot.index < self.committed
         """True until everything that was committed before this start is applied."""
         ports.log.full = self.log_full
@@ -261,7 +166,7 @@ class Node:
         self.v2 = V2(self)
         self.v2.recover(snapshot.data)
         self.started_unix_ns = self.leader_since_unix_ns = ports.unix_time_ns()
-        self.auto_compaction = config.auto_compaction() if config.auto_compaction else None
+        self.compactions = Compactions(self)
         self.defragmentation = Defragmentation(self)
         self.downloads = Downloads(self)
         self.applier.operations |= {
@@ -274,8 +179,6 @@ class Node:
         self._raising_no_space = False
         self.first_commit = self.committed
         self._next_tick_ns = 0
-        self._compaction_at_ns = 0
-        self._compaction_waiters: list[tuple[int, Callable[[], None]]] = []
         self.restore()
 
     def restore(self) -> None:
@@ -418,7 +321,7 @@ class Node:
         if self.watch.has_work:
             self._say(self.watch.sync_slice())
         if self.store.compaction is not None:
-            self._compaction_slice(now_ns)
+            self.compactions.step(now_ns)
         self.out.flush(self.ports.transport)
 
     def wait_ms(self, now_ns: int) -> int:
@@ -431,7 +334,7 @@ class Node:
         if self.defragmentation.active:
             until = min(until, now_ns + DEFRAGMENT_POLL_NS)
         if self.store.compaction is not None:
-            until = min(until, self._compaction_at_ns)
+            until = min(until, self.compactions.next_ns)
         return max(0, -(-(until - now_ns) // NS_PER_MS))
 
     def _tick(self, now_ns: int) -> None:
@@ -453,59 +356,8 @@ class Node:
         self.auth.tick(now_ns)
         self.corruption.tick(now_ns)
         self.slowness.tick(now_ns, self.ports.unix_time_ns())
-        if self.auto_compaction is not None:
-            self._compact_automatically(self.auto_compaction, now_ns)
+        self.compactions.tick(now_ns)
         self._say(self.watch.tick(now_ns))
-
-    def _compact_automatically(self, policy: Policy, now_ns: int) -> None:
-        if not self.is_leader:
-            policy.paused()
-            return
-        revision = policy.due(now_ns, self.store.revision)
-        if revision > self.store.compacted:
-            self.ports.transition("info", "starting auto compaction", revision=revision)
-            request = rpc.CompactionRequest(revision=revision)
-            self.propose_own(op.COMPACTION, request.SerializeToString(), request)
-
-    def _compaction_slice(self, now_ns: int) -> None:
-        if now_ns < self._compaction_at_ns or self.backend.pending_operations > (
-            self.config.batch_operations_max
-        ):
-            return
-        compaction = self.store.compaction
-        assert compaction is not None
-        removed = compaction.removed
-        done = compaction.step(self.config.compaction_rows)
-        self.compacted_rows_total += compaction.removed - removed
-        if done:
-            self.ports.transition(
-                "info", "finished scheduled compaction", **{"compact-revision": compaction.revision}
-            )
-            revision = compaction.revision
-            self.commits.when_durable(lambda: self._compaction_finished(revision))
-        self._compaction_at_ns = now_ns + self.config.compaction_pause_ns
-
-    def answer_compaction(self, call: Any, result: Any) -> None:
-        """A physical compaction is answered when its rows are gone from the disk."""
-        if isinstance(result, BaseException):
-            self.out.error(call, result)
-        else:
-            self.when_compacted(lambda: self.out.replies.append((call, result)))
-
-    def when_compacted(self, then: Callable[[], None]) -> None:
-        """Call `then` once the rows of the running compaction are gone from the disk."""
-        if self.store.compaction is None:
-            then()
-        else:
-            self._compaction_waiters.append((self.store.compaction.revision, then))
-
-    def _compaction_finished(self, revision: int) -> None:
-        """Rows up to `revision` are gone; a later compaction may be under way."""
-        waiters = self._compaction_waiters
-        self._compaction_waiters = [one for one in waiters if one[0] > revision]
-        for at, then in waiters:
-            if at <= revision:
-                then()
 
     # ---- what the driver gives back (see `drive.Machine`)
 
@@ -728,11 +580,6 @@ class Node:
             return errors.TIMEOUT_DUE_TO_CONNECTION_LOST()
         return errors.TIMEOUT()
 
-    def compaction_restarted(self) -> None:
-        """The store was replaced: whoever waits for its compaction has it."""
-        if self.store.compaction is None:
-            self._compaction_finished(self.store.revision)
-
     # ---- alarms and failures
 
     def _raise_no_space(self) -> None:
@@ -805,9 +652,3 @@ class _Waiting:
 
 def _nobody_waits(call: Any, result: Any) -> None:
     """The answer of a proposal of our own."""
-
-
-def min_ttl_s(config: NodeConfig) -> int:
-    """The shortest lease: 1.5 election timeouts, in whole seconds (rpc §6)."""
-    ticks = (3 * config.election_ticks) // 2
-    return -(-ticks * config.tick_ns // (1_000 * NS_PER_MS))

@@ -157,7 +157,7 @@ class KvService(Service):
         node = self.node
         node.check_writable(meta)
         user = node.gate.admin(meta)
-        answer = node.answer_compaction if request.physical else None
+        answer = node.compactions.answer if request.physical else None
         node.propose(COMPACTION, message, request, call, answer=answer, prefix=user)
 
 
