@@ -200,10 +200,10 @@ def decode(data: bytes) -> tuple[int, Request]:
     message = etcdserver.Request.FromString(data)
     request = Request(
         message.Method,
-        message.Path,
-        message.Val,
+        _text(message.Path),
+        _text(message.Val),
         message.Dir,
-        message.PrevValue,
+        _text(message.PrevValue),
         message.PrevIndex,
         message.PrevExist if message.HasField("PrevExist") else None,
         message.Expiration,
@@ -213,6 +213,11 @@ def decode(data: bytes) -> tuple[int, Request]:
         message.Time,
     )
     return message.ID, request
+
+
+def _text(found: Any) -> str:
+    """Go members propose what is no UTF-8, too, and protobuf gives that as bytes."""
+    return found if isinstance(found, str) else found.decode("utf-8", "surrogateescape")
 
 
 def _nobody_waits(call: Any, result: Any) -> None:

@@ -137,7 +137,7 @@ def _write(data: DataDir, backend: Backend, copy: Copy) -> Done:
     for number, key in enumerate(wanted, 1):
         write = store.begin()
         lease = _lease(end_s(key)) if key.expire_ns else LeaseId(0)
-        write.put(_v3(key, copy), key.value.encode("utf-8", "replace"), lease)
+        write.put(_v3(key, copy), key.value.encode("utf-8", "surrogateescape"), lease)
         write.end()
         if number % _BATCH_KEYS == 0:
             commit(backend, index, term)
@@ -158,7 +158,7 @@ def _check_caught_up(log: Log, index: int) -> None:
 
 
 def _v3(key: Copied, copy: Copy) -> bytes:
-    return (copy.prefix + key.path).encode("utf-8", "replace")
+    return (copy.prefix + key.path).encode("utf-8", "surrogateescape")
 
 
 def _lease(end: int) -> LeaseId:
