@@ -7,7 +7,7 @@ directory is taken over. `bbolt_format` describes the file.
 from corum.backend.bbolt_format import PAGE_BYTES, BboltError, Row
 from corum.backend.bbolt_read import Bucket, Database
 from corum.backend.bbolt_stream import HEAD_BYTES, Arrival, spans_of
-from corum.backend.bbolt_transfer import Filling, commit, image_of, load
+from corum.backend.bbolt_transfer import Filling, commit, image_of, load, source_of
 from corum.backend.bbolt_write import Image, Source, with_trailer, write_database, write_snapshot
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "commit",
     "image_of",
     "load",
+    "source_of",
     "spans_of",
     "with_trailer",
     "write_database",

@@ -18,17 +18,18 @@ from corum.values import MIB
 
 _BATCH_ROWS: Final = 50_000
 _BATCH_BYTES: Final = 8 * MIB
-SCAN_ROWS: Final = 64
+_SCAN_ROWS: Final = 64
 """Rows read at once: some are small, some have a megabyte and a half."""
 
 
 def image_of(view: View) -> Image:
     """The bbolt file of a view's buckets. Worker thread; keep the view open until it is sent."""
-    return Image([_source(view, name) for name in schema.ETCD_BUCKETS])
+    return Image([source_of(view, name) for name in schema.ETCD_BUCKETS])
 
 
-def _source(view: View, name: str) -> Source:
-    return Source(name.encode(), lambda: view.bucket(name).scan(rows=SCAN_ROWS))
+def source_of(view: View, name: str) -> Source:
+    """One bucket of such a file."""
+    return Source(name.encode(), lambda: view.bucket(name).scan(rows=_SCAN_ROWS))
 
 
 def load(

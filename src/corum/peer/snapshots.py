@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from corum import v2store
 from corum.backend import schema
 from corum.backend.backend import Row, View
-from corum.backend.bbolt import Image, Source
-from corum.backend.bbolt_transfer import SCAN_ROWS
+from corum.backend.bbolt import Image, Source, source_of
 from corum.peer.codec import U64, CodecError, decode, encode, frame
 from corum.peer.rules import Headers
 from corum.raft import Message, MessageType, RaftError, Snapshot
@@ -236,11 +235,7 @@ def image_at(view: View, snapshot: Snapshot) -> Image:
     meta[schema.TERM] = schema.u64(snapshot.term)
     meta[schema.CONF_STATE] = conf_state_json(snapshot.conf_state)
     rows: list[Row] = sorted(meta.items())
-    sources = [
-        Source(name.encode(), lambda name=name: view.bucket(name).scan(rows=SCAN_ROWS))
-        for name in schema.ETCD_BUCKETS
-        if name != schema.META
-    ]
+    sources = [source_of(view, name) for name in schema.ETCD_BUCKETS if name != schema.META]
     return Image([*sources, Source(schema.META.encode(), lambda: iter([rows]))])
 
 

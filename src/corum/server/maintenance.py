@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from corum import errors
-from corum.backend import schema
-from corum.backend.bbolt import Image, Source
+from corum.backend.bbolt import Image, image_of
 from corum.server.streaming import SnapshotStream
 from corum.values import NS_PER_MS
 
 if TYPE_CHECKING:
     from corum.server.node import Node
+
+
+DEFRAGMENT_POLL_NS: Final = 10 * NS_PER_MS
 
 
 class Defragmentation:
@@ -130,16 +132,3 @@ class Downloads:
         stream = self._streams.get(call)
         if stream is not None:
             stream.cancel()
-
-
-def image_of(view: Any) -> Image:
-    """The bbolt file of a view: etcd's buckets, ours left out."""
-    return Image(
-        [
-            Source(name.encode(), lambda name=name: view.bucket(name).scan())
-            for name in schema.ETCD_BUCKETS
-        ]
-    )
-
-
-DEFRAGMENT_POLL_NS: Final = 10 * NS_PER_MS
