@@ -22,8 +22,8 @@ class Jobs:
     """`start(run, done)`: `run()` in a worker, then `done(result)` on the loop.
 
     The loop gets a `POSTED` event with `(done, result)` and makes the call. An exception of `run`
-    is
-    the result. Work is bounded by those who start it: one commit, one snapshot, `calls_max` reads.
+    is the result. Work is bounded by those who start it: one commit, one snapshot, `JOBS_MAX`
+    ranges.
     """
 
     def __init__(self, transport: Poster, name: str) -> None:

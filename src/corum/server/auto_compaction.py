@@ -1,9 +1,9 @@
 """Automatic compaction: when, and up to which revision (etcd: `--auto-compaction-mode`).
 
 Periodic: the revision is noted ten times per period (at most hourly periods count: longer
-retentions
-compact once an hour), and what was current one retention ago is compacted. Revision: every five
-minutes everything but the newest N revisions. The leader alone decides; it does nothing else.
+retentions compact once an hour), and what was current one retention ago is compacted. Revision:
+every five minutes everything but the newest N revisions. The leader alone decides; it does nothing
+else.
 """
 
 from __future__ import annotations
