@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from corum.peer.stream import APP, SILENCE_NS, InStream
+from corum.peer.stream import APP, InStream, Patience
 
 
 class Other:
@@ -46,10 +46,12 @@ def test_bytes_of_a_stream_given_up_are_nobodys() -> None:
     neither end it nor get into the stream that it opens next."""
     other: Any = Other()
     wire: Any = None
-    stream = InStream(wire, other, APP)
+    stream = InStream(wire, other, APP, Patience(read_ns=1_000))
     stream.tick(1)
     stream.head(200, [], 1)
-    now_ns = 2 * SILENCE_NS
+    stream.tick(900)
+    assert other.told == ["opened"]
+    now_ns = 1_000_000_000
     stream.tick(now_ns)
     assert other.told == ["opened", "i/o timeout"]
     assert other.calls == {}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import corum
 from oracle import servers
 from oracle.build import get, put, txn
 from oracle.rpc import Client, Refused
@@ -127,6 +128,41 @@ def test_environment(server: servers.Server) -> None:
     assert status == 400, answer
     assert b"too many operations" in answer
     assert "ETCD_NO_SUCH_THING" in server.log()
+
+
+def test_a_start_that_rewrites_the_database(server: servers.Server) -> None:
+    """--bootstrap-defrag-threshold-megabytes: if that frees enough, and not otherwise."""
+    server.start()
+    with corum.Client(server.client_url) as client:
+        for number in range(16):
+            client.put(b"k", b"%x" % number * 250_000)
+        revision = client.put(b"k", b"v").header.revision
+        client.compact(revision, physical=True)
+    server.stop()
+    server.flags = ["--bootstrap-defrag-threshold-megabytes=1024"]
+    server.start()
+    assert "skipping defragmentation" in server.log()
+    server.stop()
+    server.flags = ["--bootstrap-defrag-threshold-megabytes=1"]
+    server.start()
+    done = [json.loads(line) for line in server.log().splitlines() if "defragmenting" in line]
+    assert done[-1]["msg"] == "finished defragmenting"
+    assert done[-1]["current-db-size-bytes"] < 1 << 20
+    assert server.http("GET", "/health")[0] == 200
+
+
+def test_locked_memory(server: servers.Server) -> None:
+    """--memory-mlock: its pages are not swapped out; where that is not allowed it says so."""
+    server.flags = ["--memory-mlock"]
+    if os.geteuid() == 0:
+        server.start()
+        status = Path(f"/proc/{server.pid}/status").read_text()
+        assert int(status.partition("VmLck:")[2].split()[0]) > 0
+    else:
+        server.wrapper = ["sh", "-c", 'ulimit -l 64; exec "$@"', "sh"]
+        server.spawn()
+        assert server.wait() == 1
+        assert "ulimit -l" in server.log()
 
 
 def test_config_file(our_program: servers.Program, tmp_path: Path) -> None:

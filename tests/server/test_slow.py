@@ -9,6 +9,7 @@ from corum.member.log_files import SLOW_SYNC_NS, LogFiles
 from corum.pb import rpc
 from corum.raft import HardState
 from corum.server import operations as op
+from corum.server.slowness import Slowness
 from corum.values import NS_PER_MS, NS_PER_S, LeaseId
 from corum.wal import Wal
 from server.lone import HandJobs, Lone
@@ -46,6 +47,16 @@ def test_a_batch_that_takes_long_to_apply_is_counted() -> None:
     member.propose(op.PUT, rpc.PutRequest(key=b"k"))
     assert member.node.slowness.slow_applies_total == 1
     assert "apply request took too long" in member.lines
+
+
+def test_a_request_that_waits_long_is_told() -> None:
+    """More than what --warning-unary-request-duration says, of those that came to this member."""
+    said: list[str] = []
+    slow = Slowness(1, 1, lambda level, text, **fields: said.append(text), request_ns=NS_PER_MS)
+    slow.applied(3, 0, NS_PER_MS)
+    assert said == []
+    slow.applied(3, 0, NS_PER_MS + 1)
+    assert said == ["request stats"]
 
 
 @pytest.mark.parametrize("jump_s", [-86_400, 86_400])

@@ -46,6 +46,21 @@ def test_keys_transactions_and_refusals() -> None:
     assert etcd.keep_alive(lease) == 0
 
 
+def test_a_first_election_that_hurries() -> None:
+    """Members that reach each other wait for no leader of whom they would have heard; and one that
+    comes back to a cluster with a leader disturbs nobody."""
+    patient = [SimulatedEtcd(seed, members=3).now_s for seed in range(1, 21)]
+    hurried = [SimulatedEtcd(seed, members=3, hurries=True) for seed in range(1, 21)]
+    assert sum(etcd.now_s for etcd in hurried) < sum(patient) / 2
+    etcd = hurried[0]
+    leader, first = etcd.leader(), etcd.put("k", "v").header.raft_term
+    for _ in range(5):
+        etcd.crash(etcd.followers()[0])
+        etcd.advance(2)
+        assert etcd.leader() == leader
+    assert etcd.put("k", "v").header.raft_term == first
+
+
 def test_what_was_acknowledged_survives_power_failures() -> None:
     """Ten crashes; keys and a watch go on where they were."""
     etcd = SimulatedEtcd(seed=7)

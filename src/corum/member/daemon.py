@@ -67,6 +67,11 @@ def settings_of(config: Config) -> Settings:
         name=config.name,
         client_urls=tuple(config.advertise_client_urls),
         reports_storage=emulated.storage_version,
+        peer_read_ns=config.raft_read_timeout,
+        peer_write_ns=config.raft_write_timeout,
+        slow_apply_ns=config.warning_apply_duration,
+        slow_request_ns=config.warning_unary_request_duration,
+        hurries=config.initial_election_tick_advance,
         auto_compaction=auto_compaction_of(config),
         tokens=lambda: tokens_of(config),
         bcrypt_cost=config.bcrypt_cost,
@@ -97,7 +102,20 @@ def settings_of(config: Config) -> Settings:
         max_learners=config.max_learners,
         http=rules_of(config),
         emulate_version=config.emulate_version,
+        defragment_bytes=config.bootstrap_defrag_threshold_megabytes << 20,
     )
+
+
+def _lock_memory() -> None:
+    """Raises BootstrapError that says what to do."""
+    from corum.member.memory_lock import lock_memory
+
+    try:
+        lock_memory()
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        text = f"--memory-mlock: {why}; raise the limit (ulimit -l), or leave the flag out"
+        raise BootstrapError(text) from None
 
 
 def rules_of(config: Config) -> Rules:
@@ -171,6 +189,8 @@ class Daemon:
                 return self._be_proxy(self.config.initial_cluster)
             if self.config.proxy != "off" and was is not Contents.MEMBER:
                 return self._be_proxy(self._cluster_behind())
+            if self.config.memory_mlock:
+                _lock_memory()
         except (tls.TlsError, BootstrapError, OSError) as error:
             _log.fatal("failed to start etcd", error=_in_words(error))
             return 1

@@ -227,6 +227,8 @@ class Runtime:
         if first is None:
             booted = boot.restart(data, self.backend, force_new_cluster=settings.force_new_cluster)
             self._received.forget()  # what the log does not name, or what was just taken over
+            if settings.defragment_bytes:
+                self._defragment(settings.defragment_bytes)
         elif self._others:
             booted = boot.join(data, first)
         else:
@@ -246,6 +248,27 @@ class Runtime:
         # Workers first: what they read from the backend must be there until they have ended.
         self._cleanup += [self.log.close, self.jobs.close]
         return booted
+
+    def _defragment(self, threshold_bytes: int) -> None:
+        """Rewrite the database if that frees as much (--bootstrap-defrag-threshold-megabytes)."""
+        backend = self.backend
+        sizes = {
+            "current-db-size-bytes": backend.size,
+            "current-db-size-in-use-bytes": backend.size_in_use,
+        }
+        if backend.size - backend.size_in_use < threshold_bytes:
+            limit = {"bootstrap-defrag-threshold-bytes": threshold_bytes}
+            self._say("info", "skipping defragmentation", **sizes, **limit)
+            return
+        self._say("info", "defragmenting", **sizes)
+        job = backend.defragment()
+        assert job is not None, "nobody else has the backend yet"
+        error = job.run()
+        backend.defragmented(job)
+        if error is not None:  # as large as before it serves, too
+            self._say("error", "failed to defragment", error=str(error))
+        else:
+            self._say("info", "finished defragmenting", **{"current-db-size-bytes": backend.size})
 
     # ---- ports of the node
 

@@ -40,4 +40,6 @@ class Settings:
     http: Rules = Rules()
     client_tls: PortTls | None = None
     peer_tls: PortTls | None = None
+    defragment_bytes: int = 0
+    """Free space in the database that is worth rewriting it at a start; 0: never."""
     emulate_version: str = versions.DEFAULT

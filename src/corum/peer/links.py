@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from corum.peer.codec import AppWriter, MessageWriter, encode
 from corum.peer.rules import Headers, Identity
-from corum.peer.stream import APP, MESSAGE, InStream, OutStream, Wire
+from corum.peer.stream import APP, MESSAGE, InStream, OutStream, Patience, Wire
 from corum.peer.succession import NOBODY_LISTENS
 from corum.raft import Message, MessageType
 from corum.server.peering import Appends, LinkStatistics
@@ -48,6 +48,7 @@ class Hub(Protocol):
 
     wire: Any
     identity: Identity
+    patience: Patience
     now_ns: int
     calls: dict[int, Any]
     appends_sent: Appends
@@ -104,9 +105,10 @@ class Peer:
         self.peer_urls = list(peer_urls)
         self._at = 0
         self._channel: Channel | None = None
-        self.app = OutStream(hub.wire, AppWriter)
-        self.message = OutStream(hub.wire, MessageWriter)
-        self.incoming = (InStream(hub.wire, self, APP), InStream(hub.wire, self, MESSAGE))
+        wire, patience = hub.wire, hub.patience
+        self.app = OutStream(wire, AppWriter, patience)
+        self.message = OutStream(wire, MessageWriter, patience)
+        self.incoming = tuple(InStream(wire, self, kind, patience) for kind in (APP, MESSAGE))
         self._counted_bytes = 0  # received with appends, and since the ones before
         self._posting = 0
         self._posts: deque[Message] = deque()

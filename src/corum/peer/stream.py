@@ -14,17 +14,25 @@ from typing import Any, Final, Protocol
 from corum.peer.codec import AppReader, AppWriter, CodecError, MessageReader, MessageWriter
 from corum.peer.rules import Headers
 from corum.raft import Message
-from corum.values import NS_PER_MS
+from corum.values import NS_PER_MS, value
 
 QUEUE_MAX: Final = 4_096
-SILENCE_NS: Final = 5_000 * NS_PER_MS
-"""A stream that says nothing for so long is dead."""
-HEARTBEAT_NS: Final = SILENCE_NS // 3
 CONSUMED_BYTES: Final = 128 * 1024
 """Room is given back in such steps (a MiB may be under way): each wakes the transport's thread."""
 REDIAL_NS: Final = 100 * NS_PER_MS
 APP: Final = "msgapp"
 MESSAGE: Final = "message"
+
+
+@value
+class Patience:
+    """How long (ns) a stream may say nothing, or take nothing, until it is given up."""
+
+    read_ns: int = 5_000 * NS_PER_MS
+    write_ns: int = 5_000 * NS_PER_MS
+
+
+PATIENCE: Final = Patience()
 
 
 class Wire(Protocol):
@@ -39,8 +47,14 @@ class Wire(Protocol):
 class OutStream:
     """What another member opened to hear from us."""
 
-    def __init__(self, wire: Wire, writer: Callable[[], AppWriter | MessageWriter]) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        writer: Callable[[], AppWriter | MessageWriter],
+        patience: Patience = PATIENCE,
+    ) -> None:
         self._wire = wire
+        self._patience = patience
         self._make = writer
         self._writer = writer()
         self._waiting: deque[Message] = deque()
@@ -75,7 +89,7 @@ class OutStream:
 
     def _write(self, data: bytes, now_ns: int) -> None:
         assert self.call is not None
-        self.heartbeat_ns = now_ns + HEARTBEAT_NS
+        self.heartbeat_ns = now_ns + self._patience.read_ns // 3
         self.sent_bytes += len(data)
         if self._wire.http_send(self.call, data):
             self._blocked_ns = now_ns
@@ -93,7 +107,7 @@ class OutStream:
 
     def is_stuck(self, now_ns: int) -> bool:
         """Has the reader taken nothing for too long?"""
-        return self._blocked_ns > 0 and now_ns - self._blocked_ns > SILENCE_NS
+        return self._blocked_ns > 0 and now_ns - self._blocked_ns > self._patience.write_ns
 
     def closed(self) -> None:
         """The reader is gone."""
@@ -126,8 +140,9 @@ class Dialler(Protocol):
 class InStream:
     """What we opened to hear from another member; opened again whenever it ends."""
 
-    def __init__(self, wire: Wire, peer: Dialler, kind: str) -> None:
+    def __init__(self, wire: Wire, peer: Dialler, kind: str, patience: Patience = PATIENCE) -> None:
         self._wire = wire
+        self._patience = patience
         self._peer = peer
         self.kind = kind
         self.call: int | None = None
@@ -148,7 +163,7 @@ class InStream:
                 self._dial_ns = now_ns + REDIAL_NS
                 self._heard_ns = now_ns
                 self.call = self._peer.dial(self)
-        elif now_ns - self._heard_ns > SILENCE_NS:
+        elif now_ns - self._heard_ns > self._patience.read_ns:
             self._peer.hang_up(self.call)
             self.end(0, "i/o timeout", now_ns)
 

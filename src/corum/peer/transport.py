@@ -18,7 +18,7 @@ from corum.peer.links import TICK_NS, Channel, Peer
 from corum.peer.prober import Prober
 from corum.peer.rules import Headers, Identity
 from corum.peer.snapshots import RECEIVING, Incoming, Outgoing
-from corum.peer.stream import APP, MESSAGE, OutStream
+from corum.peer.stream import APP, MESSAGE, OutStream, Patience
 from corum.peer.succession import Succession
 from corum.peer.version_poll import VersionPoll
 from corum.raft import Message, MessageType
@@ -61,6 +61,7 @@ class Peers:
         self._advertised = advertised
         members = node.members
         self.identity = Identity(members.local, members.cluster, node.config.server_version)
+        self.patience = Patience(node.config.peer_read_ns, node.config.peer_write_ns)
         self.now_ns = node.now_ns
         self.calls: dict[int, Any] = {}
         self._peers: dict[int, Peer] = {}

@@ -154,7 +154,13 @@ class Node:
         self.replaying = snapshot.index < self.committed
         """True until everything that was committed before this start is applied."""
         ports.log.full = self.log_full
-        self.slowness = Slowness(config.tick_ns, config.election_ms * NS_PER_MS, ports.transition)
+        self.slowness = Slowness(
+            config.tick_ns,
+            config.election_ms * NS_PER_MS,
+            ports.transition,
+            apply_ns=config.slow_apply_ns,
+            request_ns=config.slow_request_ns,
+        )
         ports.log.slow = self.slowness.sync
         self.driver = Driver(raft, storage, ports.log, self, members.local)
         self.reconfiguration = Reconfiguration(self)
@@ -179,6 +185,7 @@ class Node:
         self._raising_no_space = False
         self.first_commit = self.committed
         self._next_tick_ns = 0
+        self._hurries = config.hurries
         self.restore()
 
     def restore(self) -> None:
@@ -342,6 +349,8 @@ class Node:
             self.slowness.heartbeat(now_ns - self._next_tick_ns)
         self._next_tick_ns = max(self._next_tick_ns + self.config.tick_ns, now_ns)
         self.raft.tick()
+        if self._hurries:
+            self._hurry()
         self.ports.log.retry(now_ns)
         for waiter in self.proposals.overdue(now_ns):
             self._timed_out(waiter)
@@ -358,6 +367,18 @@ class Node:
         self.slowness.tick(now_ns, self.ports.unix_time_ns())
         self.compactions.tick(now_ns)
         self._say(self.watch.tick(now_ns))
+
+    def _hurry(self) -> None:
+        """The first election need not wait for a leader of whom we would have heard by now: two
+        others are there (as etcd; or the only one)."""
+        others = [one for one in self.members.by_id if one != self.members.local]
+        active = sum(self.peers.active_since(one) > 0 for one in others)
+        if self.leader:
+            self._hurries = False
+        elif others and active >= min(2, len(others)):
+            self._hurries = False
+            for _ in range(self.config.election_ticks - 2):
+                self.raft.tick()
 
     # ---- what the driver gives back (see `drive.Machine`)
 
@@ -405,8 +426,9 @@ class Node:
         self.applier.end_batch()
         took_ns = self.ports.clock_ns() - start_ns
         asked_ns = 0 if oldest is None else oldest[5] - self.proposals.timeout_ns
-        self.applier.measured(len(entries), took_ns, self.now_ns - asked_ns if asked_ns else 0)
-        self.slowness.applied(len(entries), took_ns)
+        waited_ns = self.now_ns - asked_ns if asked_ns else 0
+        self.applier.measured(len(entries), took_ns, waited_ns)
+        self.slowness.applied(len(entries), took_ns, waited_ns)
         last = entries[-1]
         self.applied_index = last.index
         self.applied_term = last.term

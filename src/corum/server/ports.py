@@ -47,6 +47,15 @@ class NodeConfig:
     name: str = "default"
     client_urls: tuple[str, ...] = ()
     reports_storage: bool = True
+    peer_read_ns: int = 5_000 * NS_PER_MS
+    """Silence of another member after which its connection is given up; and of one that takes
+    nothing `peer_write_ns`."""
+    peer_write_ns: int = 5_000 * NS_PER_MS
+    slow_apply_ns: int = 100 * NS_PER_MS
+    slow_request_ns: int = 300 * NS_PER_MS
+    """Worth a warning."""
+    hurries: bool = False
+    """Once the others are there it does not wait for most of the first election timeout."""
     auto_compaction: Callable[[], Policy] | None = None
     """Makes the policy; None: nothing is compacted unless asked."""
     tokens: Callable[[], Tokens] = SimpleTokens

@@ -11,8 +11,6 @@ from typing import Any, Final
 
 from corum.values import NS_PER_MS, NS_PER_S
 
-APPLY_NS: Final = 100 * NS_PER_MS
-"""For a batch of entries (etcd: for one)."""
 JUMP_NS: Final = NS_PER_S
 """Between two looks at the wall clock; slewing (NTP) moves it by less."""
 LEADERLESS_ELECTIONS: Final = 3
@@ -22,7 +20,18 @@ LEADERLESS_ELECTIONS: Final = 3
 class Slowness:
     """Told by whoever measured; says and counts."""
 
-    def __init__(self, tick_ns: int, election_ns: int, say: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        tick_ns: int,
+        election_ns: int,
+        say: Callable[..., None],
+        *,
+        apply_ns: int = 100 * NS_PER_MS,
+        request_ns: int = 300 * NS_PER_MS,
+    ) -> None:
+        """`apply_ns`: of a batch of entries (etcd: of one); `request_ns`: of its oldest request."""
+        self._apply_ns = apply_ns
+        self._request_ns = request_ns
         self._tick_ns = tick_ns
         self._patience_ns = LEADERLESS_ELECTIONS * election_ns
         self._say = say
@@ -68,13 +77,15 @@ class Slowness:
             **fields,
         )
 
-    def applied(self, entries: int, took_ns: int) -> None:
-        """So many entries were applied."""
-        if took_ns <= APPLY_NS:
-            return
-        self.slow_applies_total += 1
-        fields = {"took": _ms(took_ns), "expected-duration": _ms(APPLY_NS)}
-        self._say("warn", "apply request took too long", **fields, entries=entries)
+    def applied(self, entries: int, took_ns: int, waited_ns: int) -> None:
+        """So many entries were applied; the first one's client has waited (0: it is elsewhere)."""
+        if took_ns > self._apply_ns:
+            self.slow_applies_total += 1
+            fields = {"took": _ms(took_ns), "expected-duration": _ms(self._apply_ns)}
+            self._say("warn", "apply request took too long", **fields, entries=entries)
+        if waited_ns > self._request_ns:
+            fields = {"time spent": _ms(waited_ns), "expected-duration": _ms(self._request_ns)}
+            self._say("warn", "request stats", **fields, **{"request count": entries})
 
     def sync(self, took_ns: int) -> None:
         """The log was synced, slowly: who calls has looked."""
