@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from corum.pb import rpc
+from corum.sim.machines import Machine
 from corum.sim.sessions import Client, Operation
 from corum.sim.world import Violation
 from corum.values import NS_PER_MS, NS_PER_S, LeaseId
@@ -391,6 +392,26 @@ def test_no_write_is_lost_on_its_way_to_a_leader_that_hands_over() -> None:
     assert scene.leader is heir
     assert all(answer.succeeded for answer in answers)
     scene.converge()
+
+
+def test_no_write_is_sent_to_a_leader_that_cannot_be_reached() -> None:
+    """Between its death and the next election what members are asked waits for the next leader."""
+    scene = ClusterScene()
+    old, followers = scene.leader, scene.followers
+    scene.cluster.fabric.delay_ns = NS_PER_MS
+    old.stay_away(60 * NS_PER_S)
+    old.crash(power=False)
+    scene.until(lambda: not _knows_a_way(followers[0], old), "its end is not noticed")
+    scene.until(lambda: not _knows_a_way(followers[1], old), "its end is not noticed")
+    assert all(each.node.leader == old.node.members.local for each in followers)
+    answers = scene.puts(followers, every_ms=10, for_ms=200)
+    scene.until(lambda: len(answers) == 40, "a write has no answer", 3)
+    assert all(answer.succeeded for answer in answers)
+    scene.wait_for_leader()
+
+
+def _knows_a_way(machine: Machine, other: Machine) -> bool:
+    return machine.node.peers.active_since(other.node.members.local) > 0
 
 
 @pytest.mark.parametrize("asked", [0, 1])

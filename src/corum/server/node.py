@@ -215,6 +215,13 @@ class Node:
         return self.soft.role == Role.LEADER
 
     @property
+    def _leader_is_lost(self) -> bool:
+        """Is there no way to the leader? What would be lost on it waits, as nobody has it: for the
+        way, or for the next leader."""
+        leader = self.soft.leader
+        return leader not in (0, self.members.local) and not self.peers.active_since(leader)
+
+    @property
     def is_learner(self) -> bool:
         """Is this member a learner?"""
         me = self.members.me
@@ -309,8 +316,9 @@ class Node:
             self.driver.halted = False
             self.ports.transition("info", "there is room for the backend again")
             self._room_changed()
-        self.proposals.held = self.commits.in_flight and (
-            self.backend.pending_operations > BACKLOG_BATCHES * self.config.batch_operations_max
+        self.proposals.held = self._leader_is_lost or (
+            self.commits.in_flight
+            and self.backend.pending_operations > BACKLOG_BATCHES * self.config.batch_operations_max
         )
         self.driver.pump(self.proposals)
         reads = self.reads.ready(self.applied_index)
@@ -581,7 +589,8 @@ class Node:
         """Say why a proposal was not decided in time, as etcd does."""
         call, answer = waiter[1], waiter[4]
         error = self._why_late(waiter[5] - self.config.timeout_ns)
-        if waiter[0] in self.proposals.never_proposed and waiter[2] not in (0, op.V2_REQUEST):
+        unproposed = waiter[0] in self.proposals.never_proposed and not self._leader_is_lost
+        if unproposed and waiter[2] not in (0, op.V2_REQUEST):
             error = errors.DEADLINE_PASSED()  # etcd gives up before it waits for an answer
         if call is None and answer is not None:
             answer(call, error)

@@ -56,7 +56,8 @@ class Proposals:
         """Request ids of those that were `overdue` last, for whom no leader was found all the time.
         """
         self.held = False
-        """The backend does not keep up: nothing is proposed until it does."""
+        """The backend does not keep up, or there is no way to the leader: nothing of our own is
+        proposed until it does, or there is one."""
         self.waiting: dict[int, Waiter] = {}
         self.failed_total = 0
         self.forwarded: list[Forwarded] = []
