@@ -170,11 +170,6 @@ class Logger:
         """A logger whose records all carry these fields first."""
         return Logger(self.name, {**self._bound, **fields})
 
-    def debug(self, message: str, /, **fields: Any) -> None:
-        """For those who look for a bug."""
-        if _log.level <= -1:
-            self._write("debug", message, fields)
-
     def info(self, message: str, /, **fields: Any) -> None:
         """A transition that an operator may want to see."""
         if _log.level <= 0:
@@ -239,27 +234,22 @@ def configure(
 
     Raises OSError for a file that cannot be opened; the log then stays what it was.
     """
-    from corum import log_files
+    from corum import log_sinks
 
     sinks: list[Sink] = []
     for output in dict.fromkeys(outputs):
         if output in ("default", "stderr"):
-            in_journal = output == "default" and log_files.stderr_is_journal()
-            sinks.append(log_files.Journal() if in_journal else FileDescriptor(2))
+            in_journal = output == "default" and log_sinks.stderr_is_journal()
+            sinks.append(log_sinks.Journal() if in_journal else FileDescriptor(2))
         elif output == "stdout":
             sinks.append(FileDescriptor(1))
         elif output == "systemd/journal":
-            sinks.append(log_files.Journal())
+            sinks.append(log_sinks.Journal())
         elif rotation is not None:
-            sinks.append(log_files.RotatingFile(output, log_files.read_rotation(rotation)))
+            sinks.append(log_sinks.RotatingFile(output, log_sinks.read_rotation(rotation)))
         else:
-            sinks.append(log_files.PlainFile(output))
+            sinks.append(log_sinks.PlainFile(output))
     previous = _log.sinks
     _log.level, _log.console, _log.sinks = LEVELS[level], console, sinks
     for sink in previous:
         sink.close()
-
-
-def set_level(level: str) -> None:
-    """Change what is written, at run time."""
-    _log.level = LEVELS[level]

@@ -63,7 +63,7 @@ def _logging(config: Config) -> None:
 
 
 def _rotation(config: Config) -> None:
-    from corum.log_files import RotationError, read_rotation
+    from corum.log_sinks import RotationError, read_rotation
 
     files = [output for output in config.log_outputs if output not in _SINGLE_OUTPUTS]
     if len(config.log_outputs) != 1 or len(files) != 1:
