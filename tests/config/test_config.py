@@ -34,6 +34,9 @@ def test_defaults() -> None:
     assert (found.heartbeat_interval, found.election_timeout) == (100, 1000)
     assert (found.quota_bytes, found.batch_interval_ns) == (2 << 30, 100_000_000)
     assert found.features["TxnModeWriteWithSharedBuffer"]
+    assert found.serves_v2
+    assert not parse("--enable-v2=false").serves_v2
+    assert not parse("--v2-deprecation=write-only").serves_v2
 
 
 def test_flags_without_effect_are_named() -> None:
@@ -151,6 +154,10 @@ def test_mistakes_in_flags_end_with_usage_and_code_2(argv: list[str], text: str)
             '"initial-cluster", "discovery", "discovery-endpoints" or "discovery-srv"',
         ),
         (["--discovery-token=t"], "both --discovery-token and --discovery-endpoints must be set"),
+        (
+            ["--enable-v2", "--v2-deprecation=gone"],
+            "--enable-v2 and --v2-deprecation=gone are mutually exclusive",
+        ),
         (["--auto-compaction-mode=x"], 'unknown auto-compaction-mode "x"'),
         (["--auto-compaction-mode="], "undefined auto-compaction-mode"),
         (["--logger=foo"], 'unknown logger option "foo"'),

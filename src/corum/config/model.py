@@ -196,7 +196,7 @@ class Config:
     compaction_batch_limit: int = _cluster(1_000, INT, "Most revisions deleted in one step of a compaction.")
     compaction_sleep_interval: int = _cluster(10 * NS_PER_MS, DURATION, "Pause between two steps of a compaction.")
     downgrade_check_time: int = _cluster.idle(5 * NS_PER_S, DURATION, "Time between two looks at the state of a downgrade.")
-    v2_deprecation: str = _cluster.idle("not-yet", choice("not-yet", "write-only", "write-only-skip-check", "write-only-drop-data", "gone"), "How far the v2 store is retired.")
+    v2_deprecation: str = _cluster("not-yet", choice("not-yet", "write-only", "write-only-skip-check", "write-only-drop-data", "gone"), "How far the v2 store is retired: from write-only on its API is not served.")
     feature_gates: tuple[tuple[str, bool], ...] = _cluster((), FEATURES, "Features to turn on or off: Name=true,Name=false.")
 
     proxy: str = _proxy("off", choice("off", "readonly", "on"), "Run as a v2 proxy instead of a member: off, readonly, on.")
@@ -282,6 +282,11 @@ class Config:
     def batch_interval_ns(self) -> int:
         """Longest time between commits of the backend."""
         return self.backend_batch_interval or 100 * NS_PER_MS
+
+    @property
+    def serves_v2(self) -> bool:
+        """Is the v2 API there?"""
+        return self.enable_v2 and self.v2_deprecation == "not-yet"
 
     @property
     def batch_operations_max(self) -> int:

@@ -41,6 +41,9 @@ def check(config: Config) -> None:
             "--advertise-client-urls is required when --listen-client-urls is set explicitly"
         )
     compaction_retention(config)
+    if "enable-v2" in config.given and config.enable_v2 and not config.serves_v2:
+        stage = config.v2_deprecation
+        raise ConfigError(f"--enable-v2 and --v2-deprecation={stage} are mutually exclusive")
     _features(config)
     _tls(config)
 

@@ -125,7 +125,7 @@ def rules_of(config: Config) -> Rules:
         config.host_whitelist,
         gateway=config.enable_grpc_gateway,
         pprof=config.enable_pprof,
-        v2=config.enable_v2,
+        v2=config.serves_v2,
         features=config.features,
         storage_version="emulate-version" in config.given,
     )
