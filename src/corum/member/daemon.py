@@ -38,10 +38,10 @@ PANICKED: Final = 2
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def settings_of(config: Config) -> Settings:
-    """What the member is told, from what the flags say."""
+def node_config_of(config: Config) -> NodeConfig:
+    """What its node is told."""
     emulated = versions.EMULATED[config.emulate_version]
-    node = NodeConfig(
+    return NodeConfig(
         tick_ns=config.heartbeat_interval * NS_PER_MS,
         election_ticks=max(2, config.election_timeout // config.heartbeat_interval),
         election_ms=config.election_timeout,
@@ -77,8 +77,12 @@ def settings_of(config: Config) -> Settings:
         bcrypt_cost=config.bcrypt_cost,
         client_cert_auth=config.client_cert_auth,
     )
+
+
+def settings_of(config: Config) -> Settings:
+    """What the member is told, from what the flags say."""
     return Settings(
-        node,
+        node_config_of(config),
         config.data_dir or f"{config.name}.etcd",
         config.members,
         config.initial_advertise_peer_urls,
@@ -221,8 +225,10 @@ class Daemon:
                 error=_in_words(error),
             )
             return 1
-        for number in _SIGNALS:
-            signal.signal(number, self._signalled)
+        return self._serve(settings)
+
+    def _serve(self, settings: Settings) -> int:
+        self._heed_signals()
         self.runtime.ready = self._ready
         if self.signal:
             self.runtime.stop()
@@ -235,10 +241,18 @@ class Daemon:
         _log.info("closed etcd server", name=settings.node.name, data_dir=settings.data_dir)
         if self.runtime.failure is not None:
             return 1
+        self._die_of_signal()
+        return 0
+
+    def _heed_signals(self) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, self._signalled)
+
+    def _die_of_signal(self) -> None:
+        """As whoever sent one expects; nothing without."""
         if self.signal:
             signal.signal(self.signal, signal.SIG_DFL)
             os.kill(os.getpid(), self.signal)
-        return 0
 
     def _secured(self, settings: Settings) -> Settings:
         """With the certificates that the flags name or ask for; raises TlsError."""
@@ -296,12 +310,9 @@ class Daemon:
             lambda wire: listen_all(wire, urls, client and client.server(), grpc=False),
             peer and peer.client(),
         )
-        for number in _SIGNALS:
-            signal.signal(number, self._signalled)
+        self._heed_signals()
         self.runtime.run()
-        if self.signal:
-            signal.signal(self.signal, signal.SIG_DFL)
-            os.kill(os.getpid(), self.signal)
+        self._die_of_signal()
         return 0
 
     def _announce(self, settings: Settings) -> None:

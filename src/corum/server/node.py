@@ -129,12 +129,8 @@ class Node:
         self.forwarding = Forwarding(self)
         self.reads = Reads(config.timeout_ns, self.proposals.ids.next()[0])
         self.ranges = Ranges(self.store, self.applier, self.headers, self.out, ports)
-        self.leases = Leases(
-            self.lessor,
-            self,
-            config.election_ms * NS_PER_MS,
-            checkpoints=config.lease_checkpoints,
-        )
+        election_ns = config.election_ms * NS_PER_MS
+        self.leases = Leases(self.lessor, self, election_ns, checkpoints=config.lease_checkpoints)
         self.commits = Commits(
             backend,
             ports.jobs,
@@ -149,14 +145,13 @@ class Node:
         again."""
         self._consistent_term = schema.from_u64(backend.get(schema.META, schema.TERM))
         self.soft = SoftState(0, Role.FOLLOWER)
-        self.leader_changes_total = 0
-        self.leader_since_ns = 0
+        self.leader_changes_total = self.leader_since_ns = 0
         self.replaying = snapshot.index < self.committed
         """True until everything that was committed before this start is applied."""
         ports.log.full = self.log_full
         self.slowness = Slowness(
             config.tick_ns,
-            config.election_ms * NS_PER_MS,
+            election_ns,
             ports.transition,
             apply_ns=config.slow_apply_ns,
             request_ns=config.slow_request_ns,
