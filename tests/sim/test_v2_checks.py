@@ -81,17 +81,15 @@ _WAIT = type(Store().hub).wait
 @pytest.mark.parametrize(
     ("name", "broken"),
     [
-        ("store.Store.delete_expired", _by_own_clock),
-        ("store.Store._compare", _whatever_there_was),
+        pytest.param("store.Store.delete_expired", _by_own_clock, marks=pytest.mark.long),
+        pytest.param("store.Store._compare", _whatever_there_was, marks=pytest.mark.long),
         ("store.Store.get", _of_yesterday),
-        ("history.WaiterHub.wait", _deaf),
+        pytest.param("history.WaiterHub.wait", _deaf, marks=pytest.mark.long),
     ],
 )
 def test_a_store_that_is_wrong_is_found_out(
-    monkeypatch: pytest.MonkeyPatch, name: str, broken: Any, long: bool
+    monkeypatch: pytest.MonkeyPatch, name: str, broken: Any
 ) -> None:
-    if broken in (_deaf, _whatever_there_was) and not long:
-        pytest.skip("takes some seconds (--long)")
     monkeypatch.setattr(f"corum.v2store.{name}", broken)
     with pytest.raises(Violation, match=r"v2"):
         run_some()

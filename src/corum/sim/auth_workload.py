@@ -13,7 +13,7 @@ from corum import errors
 from corum.pb import authpb, rpc
 from corum.sim.auth_model import ALL, KEYS, OFF, READ, WRITE, Fact, Facts
 from corum.sim.calls import META
-from corum.sim.sessions import Client, Later, Operation, Process
+from corum.sim.sessions import Client, Later, Operation, Process, spawn
 from corum.sim.world import World
 from corum.values import NS_PER_MS, NS_PER_S, value
 
@@ -52,9 +52,11 @@ class AuthWorkload:
         self.attempts: list[tuple[str, Operation, Operation | None]] = []
         """(user, what they did, the Authenticate whose token they had)."""
         self.passwords: dict[str, list[str]] = {each: [] for each in USERS}
+        self._tokens: dict[str, Operation] = {}
+        """Each user's newest."""
         self.running = 0
         self._client = client
-        self._value = new_value
+        self.new_value = new_value
         self._secrets = 0
         self._think_ns = world.dice.choice((5, 30)) * NS_PER_MS
         self._change_ns = world.dice.choice((60, 300)) * NS_PER_MS
@@ -84,11 +86,7 @@ class AuthWorkload:
         self.running -= 1
 
     def found(self, client: Client) -> Process:
-        """Root, users, roles and rights, and authentication on."""
-        add = rpc.AuthUserAddRequest(name=ROOT, password="root")
-        yield from self._ask(client, "Auth/UserAdd", add)
-        grant = rpc.AuthUserGrantRoleRequest(user=ROOT, role=ROOT)
-        yield from self._ask(client, "Auth/UserGrantRole", grant)
+        """Users, roles and rights, and authentication on."""
         for user, role in zip(USERS, ROLES, strict=True):
             yield from self._ask(client, "Auth/RoleAdd", rpc.AuthRoleAddRequest(name=role))
             for _ in range(3):
@@ -113,12 +111,31 @@ class AuthWorkload:
                 self.facts.makes(fact, done)
             for fact in ends:
                 self.facts.ends(fact, done)
+            if done.succeeded and ends:
+                self._pounce()
             if not done.is_unknown and done.code != errors.UNAVAILABLE:
                 return
             yield client.sleep(self.world.delay(30 * NS_PER_MS))
 
+    def _pounce(self) -> None:
+        """Whoever has a token tries at once, anywhere: not all members know of the change yet."""
+        for user, token in self._tokens.items():
+            client = self._client(f"{user}3")
+            put = rpc.PutRequest(key=self.world.dice.choice(KEYS).encode(), value=self.new_value())
+            spawn(self._try(client, user, put, token))
+
+    def _try(self, client: Client, user: str, request: Any, token: Operation) -> Process:
+        yield from self.attempt(client, user, "KV/Put", request, token)
+
     def enable(self, client: Client) -> Process:
-        """Authentication is on."""
+        """Authentication is on, for which there must be a root."""
+        add = rpc.AuthUserAddRequest(name=ROOT, password="root")
+        yield from self._ask(client, "Auth/UserAdd", add)
+        grant = rpc.AuthUserGrantRoleRequest(user=ROOT, role=ROOT)
+        yield from self._ask(client, "Auth/UserGrantRole", grant)
+        yield from self._enable_again(client)
+
+    def _enable_again(self, client: Client) -> Process:
         yield from self._ask(client, "Auth/AuthEnable", rpc.AuthEnableRequest(), ends=[OFF])
 
     def _switch(self, client: Client) -> Process:
@@ -127,7 +144,7 @@ class AuthWorkload:
         request = rpc.AuthDisableRequest()
         yield from self._ask(client, "Auth/AuthDisable", request, makes=[OFF], ends=tokens)
         yield client.sleep(self.world.delay(self._change_ns))
-        yield from self.enable(client)
+        yield from self._enable_again(client)
 
     def _bounds(self) -> tuple[str, str]:
         return self.world.dice.choice([ALL, *[(key, "") for key in KEYS]])
@@ -215,23 +232,36 @@ class AuthWorkload:
                 token = yield from self.log_in(client, user)
                 continue
             name, request = self._attempt()
-            client.token = token.response.token
-            done: Operation = yield client.ask(name, request, PATIENCE_NS)
-            client.token = ""
-            self.attempts.append((user, done, token))
+            done = yield from self.attempt(client, user, name, request, token)
             if done.text == errors.INVALID_AUTH_TOKEN.text:
                 token = None
         self.running -= 1
 
-    def log_in(self, client: Client, user: str) -> Generator[Later, Any, Operation | None]:
+    def attempt(
+        self, client: Client, user: str, name: str, request: Any, token: Operation
+    ) -> Generator[Later, Any, Operation]:
+        """A call with a token; it will be judged."""
+        client.token = token.response.token
+        wait = client.ask(name, request, PATIENCE_NS)
+        done: Operation = yield wait
+        client.token = ""
+        self.attempts.append((user, done, token))
+        return done
+
+    def log_in(
+        self, client: Client, user: str, secret: str = ""
+    ) -> Generator[Later, Any, Operation | None]:
         """The Authenticate, if it succeeds."""
         known = self.passwords[user]
         if not known:
             return None
-        secret = known[-1] if self.world.chance(0.7) else self.world.dice.choice(known)
+        if not secret:
+            secret = known[-1] if self.world.chance(0.7) else self.world.dice.choice(known)
         request = rpc.AuthenticateRequest(name=user, password=secret)
         done: Operation = yield client.ask("Auth/Authenticate", request, PATIENCE_NS)
         self.attempts.append((user, done, None))
+        if done.succeeded:
+            self._tokens[user] = done
         if not done.succeeded:
             yield client.sleep(self.world.delay(100 * NS_PER_MS))
             return None
@@ -243,7 +273,7 @@ class AuthWorkload:
         match self.world.between(0, 6):
             case 0 | 1 | 2:
                 prev_kv = dice.random() < 0.2
-                return "KV/Put", rpc.PutRequest(key=key, value=self._value(), prev_kv=prev_kv)
+                return "KV/Put", rpc.PutRequest(key=key, value=self.new_value(), prev_kv=prev_kv)
             case 3 | 4:
                 serializable = dice.random() < 0.2
                 return "KV/Range", rpc.RangeRequest(key=key, serializable=serializable)

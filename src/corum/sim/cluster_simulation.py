@@ -13,7 +13,7 @@ from corum.backend import schema
 from corum.pb import rpc
 from corum.server.node import NodeConfig
 from corum.sim.acts import Acts
-from corum.sim.auth_checks import check_auth
+from corum.sim.auth_checks import check_auth, probe
 from corum.sim.auth_workload import ROOTS_META
 from corum.sim.calls import META
 from corum.sim.chaos import Chaos
@@ -171,6 +171,9 @@ class ClusterSimulation(Acts[ClusterWorkload]):
         self.let_leases_expire()
         if self.features.quota_bytes:
             self._alarms_end()
+        auth = self.workload.auth
+        if auth is not None:
+            self._until("nobody is told of rights", lambda client: probe(auth, client))
         if self.workload.v2 is not None:
             self._let_v2_keys_expire(self.workload.v2)
         before = self.everything()
