@@ -4,7 +4,7 @@ import pytest
 
 from corum.backend import schema
 from corum.config import parse
-from corum.member.daemon import settings_of
+from corum.member.from_flags import settings_of
 from corum.pb import leasepb, rpc
 from corum.server import operations as op
 from corum.values import NS_PER_S, LeaseId
