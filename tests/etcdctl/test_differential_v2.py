@@ -1,9 +1,12 @@
 """The same v2 command lines (ETCDCTL_API=2) to Go's etcdctl 3.5.1 and ours."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from oracle import servers
 
 sys.path.append(str(Path(__file__).parent))
 
@@ -165,3 +168,43 @@ def test_same_as_go(steps: list[Step], tmp_path: Path, go_tools: Path) -> None:
         if (g.status, g.out, g.err) != (o.status, o.out, o.err)
     ]
     assert not differing, "\n".join([f"{len(differing)} of {len(go)} differ", *differing])
+
+
+TROUBLE = [
+    ["set", "/x", "1"],
+    ["--no-sync", "get", "/x"],
+    ["watch", "/x"],
+    ["member", "list"],
+    ["member", "add", "z", "http://127.0.0.1:9"],
+    ["member", "remove", "1"],
+    ["role", "list"],
+    ["cluster-health"],
+]
+
+
+def asked_both(go_tools: Path, endpoints: str, words: list[str]) -> tuple[object, object]:
+    environment = servers.plain_environment({"ETCDCTL_API": "2"})
+    ours = [sys.executable, "-m", "corum.cli.etcdctl"]
+    done = [
+        subprocess.run(
+            [*tool, "--endpoints", endpoints, *words],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )
+        for tool in ([str(go_tools / "etcdctl")], ours)
+    ]  # fmt: skip
+    go, our = ((one.returncode, one.stdout, one.stderr) for one in done)
+    return go, our
+
+
+def test_no_v2_and_no_server_are_told_alike(
+    tmp_path: Path, go_tools: Path, our_program: servers.Program
+) -> None:
+    """A member that does not serve v2, and two that are not there (Go takes them in any order)."""
+    with servers.running(our_program, tmp_path, "--enable-v2=false") as server:
+        for words in TROUBLE:
+            go, ours = asked_both(go_tools, server.client_url, words)
+            assert ours == go, words
+    gone = "http://127.0.0.1:1,http://127.0.0.1:1"
+    for words in TROUBLE:
+        go, ours = asked_both(go_tools, gone, words)
+        assert ours == go, words

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from base64 import b64encode
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, responses
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -29,6 +29,11 @@ NS_PER_S = 1_000_000_000
 REDIRECTS_MAX = 10
 FORM = "application/x-www-form-urlencoded"
 DEFAULT_ENDPOINTS = "http://127.0.0.1:2379,http://127.0.0.1:4001"
+
+
+NO_JSON = (
+    "client: response is invalid json. The endpoint is probably not valid etcd cluster endpoint"
+)
 
 
 class Failure(Exception):
@@ -60,6 +65,8 @@ class ApiError(Exception):
     def key_text(self) -> str:
         """ "100: Key not found (/a) [7]"."""
         body = self.body
+        if "errorCode" not in body:
+            return NO_JSON
         return (
             f"{body.get('errorCode', 0)}: {body.get('message', '')} "
             f"({body.get('cause', '')}) [{body.get('index', 0)}]"
@@ -91,12 +98,25 @@ class Unavailable(Exception):
     def __init__(self, texts: Sequence[str], *, served: bool = False) -> None:
         self.texts = texts
         self.served = served
-        first = "; ".join(f"error #{n}: {text}" for n, text in enumerate(texts))
+        first = "; ".join(f"error #{n}: {text}\n" for n, text in enumerate(texts))
         super().__init__(f"client: etcd cluster is unavailable or misconfigured; {first}")
 
     def failure(self, code: int = EXIT_SERVER) -> Failure:
         details = "".join(f"error #{n}: {text}\n" for n, text in enumerate(self.texts))
-        return Failure(code, f"Error:  {self}\n\n{details}")
+        return error(code, f"{self}\n{details}")
+
+
+class Expired(Unavailable):
+    """--total-timeout is over."""
+
+    def __init__(self) -> None:
+        super().__init__(["context deadline exceeded"])
+
+    def __str__(self) -> str:
+        return self.texts[0]
+
+    def failure(self, code: int = EXIT_SERVER) -> Failure:
+        return error(code, str(self))
 
 
 class Api:
@@ -129,10 +149,12 @@ class Api:
         document: Any = None,
         endpoints: Sequence[str] = (),
         wait: bool = False,
+        once: bool = False,
     ) -> Answer:
         """The answer of the first endpoint that gives one. Raises ApiError, Unavailable.
 
-        form: body of key writes; document: JSON body; wait: a long poll, without time limits.
+        form: body of key writes; document: JSON body; wait: a long poll, without time limits;
+        once: what may have arrived is not sent again, as its answer would mean something else.
         """
         target = quote(path, safe="/:@!$&'()*+,;=~") + (
             f"?{urlencode(sorted(query.items()))}" if query else ""
@@ -142,21 +164,26 @@ class Api:
         served = False
         for endpoint in endpoints or self.endpoints:
             self._show(verb, endpoint + target, form)
+            sent = True
             try:
                 answer = self._once(verb, endpoint, target, body, headers, wait=wait)
             except TimeoutError:
-                problems.append(f"client: endpoint {endpoint} exceeded header timeout")
-                continue
-            except (OSError, HTTPException) as problem:
-                problems.append(_dial_text(endpoint, problem))
-                continue
-            if answer.status >= 500:
+                if monotonic() >= self._end:
+                    raise Expired from None
+                problem = f"client: endpoint {endpoint} exceeded header timeout"
+            except (OSError, HTTPException) as failed:
+                problem = _dial_text(endpoint, failed)
+                sent = not isinstance(failed, ConnectionRefusedError)
+            else:
+                if answer.status < 300:
+                    return answer
+                if answer.status < 500:
+                    raise ApiError(answer.status, _refusal(answer))
                 served = True
-                problems.append(f"client: etcd member {endpoint} {_trouble(answer)}")
-                continue
-            if answer.status >= 300:
-                raise ApiError(answer.status, _refusal(answer))
-            return answer
+                problem = f"client: etcd member {endpoint} {_trouble(answer)}"
+            if once and sent:
+                raise error(EXIT_SERVER, problem)
+            problems.append(problem)
         raise Unavailable(problems, served=served)
 
     def _once(
@@ -246,13 +273,13 @@ def _refusal(answer: Answer) -> dict[str, Any]:
     try:
         return answer.json()
     except ValueError:
-        return {"message": answer.data.decode(errors="replace").strip()}
+        return {"message": f"unexpected status code {answer.status}"}
 
 
 def _trouble(answer: Answer) -> str:
-    if answer.status == 500:
+    if answer.status in (500, 503):
         return "has no leader"
-    return f"is unavailable: {answer.status}"
+    return f"returns server error [{responses.get(answer.status, '')}]"
 
 
 def _dial_text(endpoint: str, problem: Exception) -> str:

@@ -55,7 +55,12 @@ def _write(run: Run, verb: str, key: str, *, quiet: bool = False, **fields: str 
         for name in ("prevExist", "prevIndex", "prevValue", "dir")
         if name in form
     }
-    answer = asked(lambda: run.api.request(verb, keys_path(key), query=query or None, form=form))
+    compares = query.get("prevExist") == "false" or bool(query.keys() & {"prevIndex", "prevValue"})
+    answer = asked(
+        lambda: run.api.request(
+            verb, keys_path(key), query=query or None, form=form, once=verb == "POST" or compares
+        )
+    )
     if not quiet or run.output != "simple":
         show(run, answer)
 
@@ -96,7 +101,9 @@ def updatedir(run: Run) -> None:
 
 def rmdir(run: Run) -> None:
     key = _key(run)
-    answer = asked(lambda: run.api.request("DELETE", keys_path(key), query={"dir": "true"}))
+    answer = asked(
+        lambda: run.api.request("DELETE", keys_path(key), query={"dir": "true"}, once=True)
+    )
     if run.output != "simple" or not answer.json()["node"].get("dir"):
         show(run, answer)
 
@@ -111,7 +118,9 @@ def rm(run: Run) -> None:
         query["prevValue"] = values.string("with-value")
     if values.integer("with-index"):
         query["prevIndex"] = str(values.integer("with-index"))
-    answer = asked(lambda: run.api.request("DELETE", keys_path(key), query=query or None))
+    answer = asked(
+        lambda: run.api.request("DELETE", keys_path(key), query=query or None, once=True)
+    )
     body = answer.json()
     if run.output != "simple" or not body["node"].get("dir"):
         show(run, answer)

@@ -11,9 +11,11 @@ from corum.cli.etcdctl_v2.api import (
     EXIT_BAD_ARGUMENTS,
     EXIT_SERVER,
     EXIT_UNHEALTHY,
+    Answer,
     ApiError,
     Failure,
     Unavailable,
+    error,
 )
 
 if TYPE_CHECKING:
@@ -28,11 +30,18 @@ def _complain(text: str) -> Failure:
     return Failure(EXIT_BAD_ARGUMENTS, text)
 
 
-def _members(run: Run) -> list[dict[str, Any]]:
+def _members(run: Run, *, about: str = "") -> list[dict[str, Any]]:
+    return _asked(run, "GET", "/v2/members", about=about).json().get("members") or []
+
+
+def _asked(run: Run, verb: str, path: str, document: Any = None, *, about: str = "") -> Answer:
+    """The answer; whatever it is instead ends the program in words after `about`."""
     try:
-        return run.api.get("/v2/members").json().get("members") or []
+        return run.api.request(verb, path, document=document)
     except ApiError as refusal:
-        raise _complain(refusal.message) from None
+        raise _complain(about + refusal.message) from None
+    except Unavailable as problem:
+        raise _complain(f"{about}{problem}") from None
 
 
 def _urls(member: dict[str, Any], field: str) -> list[str]:
@@ -41,11 +50,8 @@ def _urls(member: dict[str, Any], field: str) -> list[str]:
 
 def list_members(run: Run) -> None:
     members = _members(run)
-    try:
-        leader = run.api.get("/v2/members/leader").json().get("id", "")
-    except (ApiError, Unavailable) as problem:
-        leader = ""
-        sys.stderr.write(f"Failed to get leader:  {problem}\n")
+    about = "Failed to get leader:  "
+    leader = _asked(run, "GET", "/v2/members/leader", about=about).json().get("id", "")
     for member in members:
         peers = ",".join(_urls(member, "peerURLs"))
         if not member.get("name"):
@@ -63,11 +69,7 @@ def add(run: Run) -> None:
     if len(run.arguments) != 2:
         raise _complain(ADD_USAGE)
     name, url = run.arguments
-    try:
-        answer = run.api.request("POST", "/v2/members", document={"peerURLs": [url]})
-    except ApiError as refusal:
-        raise _complain(refusal.message) from None
-    new = answer.json()
+    new = _asked(run, "POST", "/v2/members", {"peerURLs": [url]}).json()
     print(f"Added member named {name} with ID {new['id']} to cluster\n")
     parts = [
         f"{name if member['id'] == new['id'] else member['name']}={peer}"
@@ -83,14 +85,11 @@ def remove(run: Run) -> None:
     if len(run.arguments) != 1:
         raise _complain("Provide a single member ID")
     identity = run.arguments[0]
-    if identity not in [member["id"] for member in _members(run)]:
+    about = "Error while verifying ID against known members: "
+    if identity not in [member["id"] for member in _members(run, about=about)]:
         raise _complain(f"Couldn't find a member in the cluster with an ID of {identity}.")
-    try:
-        run.api.request("DELETE", f"/v2/members/{identity}")
-    except ApiError as refusal:
-        raise _complain(
-            f"Received an error trying to remove member {identity}: {refusal.message}"
-        ) from None
+    about = f"Received an error trying to remove member {identity}: "
+    _asked(run, "DELETE", f"/v2/members/{identity}", about=about)
     print(f"Removed member {identity} from cluster")
 
 
@@ -98,10 +97,7 @@ def update(run: Run) -> None:
     if len(run.arguments) != 2:
         raise _complain(UPDATE_USAGE)
     identity, urls = run.arguments
-    try:
-        run.api.request("PUT", f"/v2/members/{identity}", document={"peerURLs": urls.split(",")})
-    except ApiError as refusal:
-        raise _complain(refusal.message) from None
+    _asked(run, "PUT", f"/v2/members/{identity}", {"peerURLs": urls.split(",")})
     print(f"Updated member with ID {identity} in cluster")
 
 
@@ -115,7 +111,11 @@ def health(run: Run) -> int:
     except Failure as failure:
         return _unlisted(failure)
     while True:
-        status = _check(run)
+        try:
+            members = _members(run)
+        except Failure as failure:
+            return _unlisted(error(EXIT_SERVER, failure.text))
+        status = _check(run, members)
         if not run.values.boolean("forever"):
             return status
         print()
@@ -130,8 +130,7 @@ def _unlisted(failure: Failure) -> int:
     return EXIT_SERVER
 
 
-def _check(run: Run) -> int:
-    members = _members(run)
+def _check(run: Run, members: list[dict[str, Any]]) -> int:
     healthy = sum(_member_is_healthy(run, member) for member in members)
     if healthy == len(members):
         print("cluster is healthy")
@@ -139,7 +138,7 @@ def _check(run: Run) -> int:
     if healthy * 2 > len(members):
         print("cluster is degraded")
     else:
-        print("cluster is unhealthy")
+        print("cluster is unavailable")
     return EXIT_UNHEALTHY
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from corum.cli.etcdctl_v2.api import EXIT_BAD_ARGUMENTS, Answer, ApiError, Failure
+from corum.cli.etcdctl_v2.api import EXIT_BAD_ARGUMENTS, Answer, ApiError, Failure, Unavailable
 from corum.cli.secret import secret
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ def _ask(run: Run, verb: str, path: str, document: Any = None) -> Answer:
         return run.api.request(verb, f"/v2/auth/{path}", document=document)
     except ApiError as refusal:
         raise _complain(refusal.message) from None
+    except Unavailable as problem:
+        raise _complain(str(problem)) from None
 
 
 def _name(run: Run, what: str) -> str:
@@ -114,6 +116,8 @@ def _exists(run: Run, role: str) -> bool:
         if refusal.status == UNAUTHORIZED:
             raise _complain(refusal.message) from None
         return False
+    except Unavailable as problem:
+        raise _complain(str(problem)) from None
     return True
 
 

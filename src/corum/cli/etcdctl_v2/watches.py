@@ -49,6 +49,7 @@ def exec_watch(run: Run) -> None:
     for body, _ in _events(run, key, recursive=run.values.boolean("recursive")):
         node = body["node"]
         if node.get("dir"):
+            sys.stderr.write(f"Ignored dir {node['key']} change\n")
             continue
         environment = {
             **os.environ,
