@@ -34,6 +34,8 @@ MARKS: Final = (
     ("Cluster/MemberPromote", "promotions asked"),
     ("Cluster/MemberUpdate", "peer URLs changed"),
     ("guard: Auth/", "users and roles"),
+    ("warden: Auth/", "rights changed under authentication"),
+    ("v2client", "v2 requests"),
     ("compacted Raft logs", "logs compacted"),
     ("receiving database snapshot", "snapshots sent"),
     ("database: installed", "snapshots installed"),
