@@ -19,7 +19,6 @@ from corum.client.v2.errors import (
 )
 
 if TYPE_CHECKING:
-
     from corum.client.v2.client import Client
 
 
