@@ -99,7 +99,9 @@ class V2:
         body: dict[str, Any] = {"peerURLs": member.peer_urls}
         if member.is_learner:
             body["isLearner"] = True
-        self._set(f"{v2store.MEMBERS_PREFIX}/{member.id:x}/raftAttributes", body)
+        path = f"{v2store.MEMBERS_PREFIX}/{member.id:x}/raftAttributes"
+        known = self.store.tree.find_or_none(path, 0) is not None
+        self._set(path, body, exists=known)
 
     def member_removed(self, member: int) -> None:
         """Gone for good."""
@@ -108,9 +110,8 @@ class V2:
             "DELETE", f"{v2store.MEMBERS_PREFIX}/{member:x}", dir=True, recursive=True
         )
         v2store.apply(self.store, request, now_ns)
-        v2store.apply(
-            self.store, Request("PUT", f"{v2store.REMOVED_PREFIX}/{member:x}", "removed"), now_ns
-        )
+        path = f"{v2store.REMOVED_PREFIX}/{member:x}"
+        v2store.apply(self.store, Request("PUT", path, "removed", prev_exist=False), now_ns)
 
     def member_named(self, member: int, name: str, client_urls: list[str]) -> None:
         """What a member says of itself."""
@@ -144,9 +145,11 @@ class V2:
         request = Request("PUT", v2store.CLUSTER_PREFIX + "/version", version)
         v2store.apply(self.store, request, self._node.ports.unix_time_ns())
 
-    def _set(self, path: str, body: dict[str, Any]) -> None:
+    def _set(self, path: str, body: dict[str, Any], *, exists: bool | None = None) -> None:
+        """`exists` as in etcd: it shows in the statistics, which are saved and compared."""
         text = json.dumps(body, separators=(",", ":"))
-        v2store.apply(self.store, Request("PUT", path, text), self._node.ports.unix_time_ns())
+        request = Request("PUT", path, text, prev_exist=exists)
+        v2store.apply(self.store, request, self._node.ports.unix_time_ns())
 
 
 _METHODS: Final = {
