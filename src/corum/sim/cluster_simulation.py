@@ -171,9 +171,8 @@ class ClusterSimulation(Acts[ClusterWorkload]):
         self.let_leases_expire()
         if self.features.quota_bytes:
             self._alarms_end()
-        auth = self.workload.auth
-        if auth is not None:
-            self._until("nobody is told of rights", lambda client: probe(auth, client))
+        if self.workload.auth is not None:
+            self._until("nobody is told of rights", self._probe_rights)
         if self.workload.v2 is not None:
             self._let_v2_keys_expire(self.workload.v2)
         before = self.everything()
@@ -235,6 +234,14 @@ class ClusterSimulation(Acts[ClusterWorkload]):
             return all(each.version == wanted and not each.downgrade_target for each in members)
 
         self.act(is_back, "the cluster does not come back to its version", CONVERGED_NS)
+
+    def _probe_rights(self, client: Client) -> Generator[Later, Any, bool]:
+        """At the leader, as learners answer nobody."""
+        leader, auth = self.cluster.leader, self.workload.auth
+        assert auth is not None, "without authentication"
+        if leader is not None:
+            client.network = leader.network
+        return (yield from probe(auth, client))
 
     def _alarms_end(self) -> None:
         """There is room for everything again, and everybody knows."""
