@@ -24,7 +24,7 @@ def test_what_is_no_utf8_is_kept() -> None:
 
 
 def test_changes_of_the_member_list_count_as_with_etcd() -> None:
-    """The first list and additions are creations, new URLs updates; that is saved and replicated."""
+    """Additions are creations, new URLs updates; the counts are saved and replicated."""
     lone = Lone()
     v2, counts = lone.node.v2, lone.node.v2.store.stats.counts
     before = dict(counts)
