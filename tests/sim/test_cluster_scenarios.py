@@ -180,6 +180,24 @@ def test_a_member_that_dies_while_it_gets_a_snapshot_gets_it_again(effect: str, 
     assert scene.get(b"k", at=behind) == b"29"
 
 
+def test_a_member_without_room_for_a_database_that_it_has_to_take_over_starts_later() -> None:
+    """Each start ends until there is room."""
+    scene = ClusterScene(snapshot_count=5, snapshot_catchup_entries=1)
+    behind = scene.followers[0]
+    scene.cut_off(behind)
+    for number in range(30):
+        scene.put(b"k", b"%d" % number)
+    behind.faults = type(behind.faults)(power=0.0)
+    behind.crash_at["database: before it is installed"] = 1
+    scene.heal()
+    scene.until(lambda: behind.crashes == 1, "it does not die")
+    behind.disk.fill(log=False)
+    scene.until(lambda: behind.crashes == 4, "it starts without room")
+    behind.disk.free()
+    scene.converge()
+    assert scene.get(b"k", at=behind) == b"29"
+
+
 def test_a_member_that_works_long_on_a_snapshot_is_sent_it_once() -> None:
     """Whatever happens to the streams of the two meanwhile."""
     scene = ClusterScene(snapshot_count=5, snapshot_catchup_entries=1)

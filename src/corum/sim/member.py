@@ -13,7 +13,7 @@ from typing import Any, Final
 from corum.api.router import Router
 from corum.api.services import services_of
 from corum.backend import schema
-from corum.backend.backend import BackendError
+from corum.backend.backend import BackendError, BackendFull
 from corum.backend.memory_backend import MemoryBackend
 from corum.member import boot
 from corum.member.log_files import LogFiles
@@ -103,6 +103,10 @@ class SimMember:
             self._campaign_alone()
         except Crash:
             self._die()
+            return
+        except BackendFull as error:  # the process ends, and is started again until there is room
+            self.world.trace(f"cannot start: {error}")
+            self.crash(power=False)
             return
         self._came_up()
         self._wake(self.world.delay(self.wake_ns))
