@@ -188,18 +188,17 @@ class Lessor:
         Raises LEASE_NOT_FOUND, also when the lease is due already and its revocation under way.
         """
         assert self.primary
-        lease = self._find(lease_id)
-        assert lease.deadline_ns is not None
-        if lease.deadline_ns <= now_ns:
+        lease = self._leases.get(lease_id)
+        if lease is None or lease.deadline_ns is None or lease.deadline_ns <= now_ns:
             raise errors.LEASE_NOT_FOUND()
         if lease.remaining_s:
             self._renewed[lease_id] = None
-        lease.deadline_ns = now_ns + lease.ttl_s * NS_PER_S
+        deadline_ns = lease.deadline_ns = now_ns + lease.ttl_s * NS_PER_S
         # An entry that comes up too early is put right then; a heap push per keepalive would cost
         # more. Too late is possible only just after `promote`, which extends.
         assert lease.queued_ns is not None
-        if lease.deadline_ns < lease.queued_ns:
-            self._queue(lease, lease.deadline_ns)
+        if deadline_ns < lease.queued_ns:
+            self._queue(lease, deadline_ns)
         return lease.ttl_s
 
     def is_due(self, lease_id: LeaseId, now_ns: int) -> bool:

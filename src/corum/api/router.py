@@ -194,11 +194,12 @@ class Router:
             return
         self._open[call] = (method, meta)
 
-    def _stream_message(self, event: tuple[Any, ...]) -> None:
-        self.stream_message(event[1], event[2])
-
     def stream_message(self, call: int, message: bytes) -> None:
         """A message of an open stream."""
+        self._stream_message((wire.STREAM_MESSAGE, call, message))
+
+    def _stream_message(self, event: tuple[Any, ...]) -> None:
+        _, call, message = event
         found = self._open.get(call)
         if found is None:
             return  # ended by us a moment ago
@@ -207,7 +208,7 @@ class Router:
         try:
             self._streams[method][1](call, message, meta)
         except EarlyToken as early:
-            self._wait(early, (wire.STREAM_MESSAGE, call, message), method, call)
+            self._wait(early, event, method, call)
         except errors.EtcdError as error:
             self._forget(call)
             self.refuse(method, call, error)

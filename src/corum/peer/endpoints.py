@@ -91,25 +91,25 @@ class Endpoints:
         except Exception:  # upb's DecodeError
             self._peers.reply(call, 400, "error unmarshalling request\n")
             return
-
-        def renewed(ttl_s: int) -> None:
-            if not ttl_s:
-                self._peers.reply(call, 404, "lease not found\n")
-                return
-            response = rpc.LeaseKeepAliveResponse(ID=request.ID, TTL=ttl_s)
-            self._protobuf(call, response)
-
-        def failed(error: BaseException) -> None:
-            self._peers.reply(call, 500, f"{error}\n")
-
         leases = self._node.leases
         if not leases.primary:
             self._peers.reply(call, 400, "not a primary lessor\n")
             return
         try:
-            leases.renew(LeaseId(request.ID), renewed, failed)
+            leases.renew(LeaseId(request.ID), self, call)
         except errors.EtcdError as error:
-            failed(error)
+            self.failed(call, error)
+
+    def renewed(self, call: int, lease: LeaseId, ttl_s: int) -> None:
+        """See `server.leases.Asker`."""
+        if ttl_s:
+            self._protobuf(call, rpc.LeaseKeepAliveResponse(ID=lease, TTL=ttl_s))
+        else:
+            self._peers.reply(call, 404, "lease not found\n")
+
+    def failed(self, call: int, error: BaseException) -> None:
+        """See `server.leases.Asker`."""
+        self._peers.reply(call, 500, f"{error}\n")
 
     def _time_to_live(self, call: int, body: bytes) -> None:
         try:

@@ -15,6 +15,7 @@ from corum.pb import leasepb, rpc
 from corum.values import NS_PER_MS, LeaseId
 
 if TYPE_CHECKING:
+    from corum.server.leases import Asker
     from corum.server.node import Node
 
 WAITING_MAX: Final = 100_000
@@ -97,16 +98,15 @@ class Forwarding:
 
     # ---- the questions
 
-    def renew(
-        self, lease: LeaseId, done: Callable[[int], None], failed: Callable[[BaseException], None]
-    ) -> None:
+    def renew(self, lease: LeaseId, asker: Asker, call: int) -> None:
         """Renew a lease on the leader; see `Leases.renew`."""
 
         def answered(status: int, body: bytes) -> bool:
             if status == NOT_FOUND:
-                done(0)
+                asker.renewed(call, lease, 0)
             elif status == 200:
-                done(rpc.LeaseKeepAliveResponse.FromString(body).TTL)
+                ttl_s = rpc.LeaseKeepAliveResponse.FromString(body).TTL
+                asker.renewed(call, lease, ttl_s)
             else:
                 return False
             return True
@@ -114,7 +114,13 @@ class Forwarding:
         request = rpc.LeaseKeepAliveRequest(ID=lease).SerializeToString()
         here = self._node.leases
         self.ask(
-            Question("/leases", request, lambda: here.renew(lease, done, failed), answered, failed)
+            Question(
+                "/leases",
+                request,
+                lambda: here.renew(lease, asker, call),
+                answered,
+                lambda error: asker.failed(call, error),
+            )
         )
 
     def time_to_live(self, request: Any, done: Callable[[Any], None]) -> None:

@@ -14,8 +14,7 @@ and extend it. Whoever renews it meanwhile waits for that (as in etcd).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 from corum import errors
 from corum.lease import Lessor
@@ -32,16 +31,25 @@ ENDING_MAX: Final = 10_000
 """Renewals that wait for a revocation."""
 ENDING_NS: Final = 7_000 * NS_PER_MS
 
-Renewal: TypeAlias = tuple[LeaseId, Callable[[int], None], Callable[[BaseException], None]]
-"""(lease, done, failed), see `Leases.renew`."""
+
+class Asker(Protocol):
+    """Who renews for a client, which it knows by `call`."""
+
+    def renewed(self, call: int, lease: LeaseId, ttl_s: int) -> None:
+        """The whole TTL again; 0 for a lease that is not there."""
+        ...
+
+    def failed(self, call: int, error: BaseException) -> None: ...
+
+
+Renewal = tuple[LeaseId, Asker, int]
+"""(lease, asker, call), see `Leases.renew`."""
 
 
 class Leader(Protocol):
     """Who asks the leader for what only it knows (`forwarding`)."""
 
-    def renew(
-        self, lease: LeaseId, done: Callable[[int], None], failed: Callable[[BaseException], None]
-    ) -> None: ...
+    def renew(self, lease: LeaseId, asker: Asker, call: int) -> None: ...
     def time_to_live(self, request: Any, done: Callable[[Any], None]) -> None: ...
 
 
@@ -96,15 +104,10 @@ class Leases:
             self.primary = False
             self.lessor.demote()
 
-    def renew(
-        self, lease: LeaseId, done: Callable[[int], None], failed: Callable[[BaseException], None]
-    ) -> None:
-        """Renew on the primary; `done(ttl in seconds)`, 0 for a lease that is not there.
-
-        Raises TOO_MANY_REQUESTS.
-        """
+    def renew(self, lease: LeaseId, asker: Asker, call: int) -> None:
+        """Renew on the primary, and tell `asker`. Raises TOO_MANY_REQUESTS."""
         if not self.primary:
-            self._proposer.forwarding.renew(lease, done, failed)
+            self._proposer.forwarding.renew(lease, asker, call)
             return
         if not self._renewals or self._renewals_ns != self.now_ns:
             renewals: list[Renewal] = []
@@ -112,41 +115,50 @@ class Leases:
                 lambda: self._renew_all(renewals), lambda error: _fail_all(renewals, error)
             )
             self._renewals, self._renewals_ns = renewals, self.now_ns
-        self._renewals.append((lease, done, failed))
+        self._renewals.append((lease, asker, call))
 
     def _renew_all(self, renewals: list[Renewal]) -> None:
         self._renewals = []
         if not self.primary:  # not any more: the leader decides
-            for lease, done, failed in renewals:
-                _or_fail(partial(self.renew, lease, done, failed), failed)
+            for renewal in renewals:
+                self._renew_anew(renewal)
             return
         lessor, now_ns = self.lessor, self.now_ns
-        for lease, done, failed in renewals:
+        for renewal in renewals:
+            lease, asker, call = renewal
             try:
                 ttl_s = lessor.renew(lease, now_ns)
             except errors.EtcdError:
                 if lease not in lessor:
-                    done(0)
+                    asker.renewed(call, lease, 0)
                 elif len(self._ending) < ENDING_MAX:
-                    self._ending.append((now_ns + ENDING_NS, (lease, done, failed)))
+                    self._ending.append((now_ns + ENDING_NS, renewal))
                 else:
-                    failed(errors.TOO_MANY_REQUESTS())
+                    asker.failed(call, errors.TOO_MANY_REQUESTS())
             else:
                 self.renewed_total += 1
-                done(ttl_s)
+                asker.renewed(call, lease, ttl_s)
+
+    def _renew_anew(self, renewal: Renewal) -> None:
+        lease, asker, call = renewal
+        try:
+            self.renew(lease, asker, call)
+        except errors.EtcdError as error:
+            asker.failed(call, error)
 
     def _ask_again(self, now_ns: int) -> None:
         """Renewals that wait for a revocation: it came, or another leader is to decide, or none."""
         ending, self._ending = self._ending, []
-        for deadline_ns, (lease, done, failed) in ending:
+        for deadline_ns, renewal in ending:
+            lease, asker, call = renewal
             if lease not in self.lessor:
-                done(0)
+                asker.renewed(call, lease, 0)
             elif not self.primary or not self.lessor.is_due(lease, now_ns):
-                _or_fail(partial(self.renew, lease, done, failed), failed)
+                self._renew_anew(renewal)
             elif now_ns >= deadline_ns:
-                failed(errors.TIMEOUT())
+                asker.failed(call, errors.TIMEOUT())
             else:
-                self._ending.append((deadline_ns, (lease, done, failed)))
+                self._ending.append((deadline_ns, renewal))
 
     def time_to_live(self, request: Any, done: Callable[[Any], None]) -> None:
         """A LeaseTimeToLiveResponse without header, or the error. Raises TOO_MANY_REQUESTS."""
@@ -157,7 +169,10 @@ class Leases:
 
     def _tell(self, request: Any, done: Callable[[Any], None]) -> None:
         if not self.primary:
-            _or_fail(lambda: self.time_to_live(request, done), done)
+            try:
+                self.time_to_live(request, done)
+            except errors.EtcdError as error:
+                done(error)
             return
         lease = LeaseId(request.ID)
         response = rpc.LeaseTimeToLiveResponse(ID=lease)
@@ -194,12 +209,5 @@ class Leases:
 
 
 def _fail_all(renewals: list[Renewal], error: BaseException) -> None:
-    for _, _, failed in renewals:
-        failed(error)
-
-
-def _or_fail(ask: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
-    try:
-        ask()
-    except errors.EtcdError as error:
-        failed(error)
+    for _, asker, call in renewals:
+        asker.failed(call, error)

@@ -10,7 +10,7 @@ from typing import Any
 from corum import errors
 from corum.api.v3.calls import Service, decoded
 from corum.pb import rpc
-from corum.pb.wire import varint
+from corum.pb.varints import varint
 from corum.server.operations import LEASE_GRANT, LEASE_REVOKE
 from corum.values import LeaseId
 
@@ -28,6 +28,8 @@ class LeaseService(Service):
         """Renewals without an answer, by stream."""
         self._ended: set[int] = set()
         """Streams whose client sends no more, to be finished after their last answer."""
+        self._answer = rpc.LeaseKeepAliveResponse()
+        """Of the renewal that is answered just now: to fill one costs half of making one."""
 
     def unary(self) -> dict[str, Any]:
         """Handlers by method name."""
@@ -82,42 +84,36 @@ class LeaseService(Service):
         self._renewing.pop(call, None)
         self._ended.discard(call)
 
-    def _answered(self, call: int) -> None:
-        """One renewal is over."""
-        left = self._renewing.get(call, 0) - 1
-        if left > 0:
-            self._renewing[call] = left
-            return
-        self._renewing.pop(call, None)
-        if call in self._ended:
-            self._ended.discard(call)
-            self.node.out.finish(call)
-
     def keep_alive(self, call: int, message: bytes, meta: Any) -> None:
         """One renewal; an unknown or expired lease is answered with TTL 0, not with an error."""
         request = decoded(rpc.LeaseKeepAliveRequest, message)
         node = self.node
         node.gate.lease(meta, request.ID)
-        lease = LeaseId(request.ID)
-
-        def renewed(ttl_s: int) -> None:
-            header = node.headers.at(node.store.revision)
-            out = header + b"\x10" + varint(lease & 0xFFFFFFFFFFFFFFFF)
-            if ttl_s:
-                out += b"\x18" + varint(ttl_s)
-            node.out.messages.append((call, out))
-            self._answered(call)
-
-        def failed(error: BaseException) -> None:
-            self.closed(call)
-            node.out.error(call, error)
-
         self._renewing[call] = self._renewing.get(call, 0) + 1
-        try:
-            node.leases.renew(lease, renewed, failed)
-        except errors.EtcdError:
-            self.closed(call)
-            raise
+        node.leases.renew(LeaseId(request.ID), self, call)
+
+    def renewed(self, call: int, lease: LeaseId, ttl_s: int) -> None:
+        """See `server.leases.Asker`."""
+        left = self._renewing.get(call)
+        if left is None:  # gone meanwhile
+            return
+        node = self.node
+        answer = self._answer
+        answer.ID, answer.TTL = lease, ttl_s
+        header = node.headers.at(node.store.revision)
+        node.out.messages.append((call, header + answer.SerializeToString()))
+        if left > 1:
+            self._renewing[call] = left - 1
+            return
+        del self._renewing[call]
+        if call in self._ended:
+            self._ended.discard(call)
+            node.out.finish(call)
+
+    def failed(self, call: int, error: BaseException) -> None:
+        """See `server.leases.Asker`."""
+        self.closed(call)
+        self.node.out.error(call, error)
 
     def time_to_live(self, call: int, message: bytes, meta: Any) -> None:
         """Remaining and granted TTL; -1 for a lease that is not there."""
