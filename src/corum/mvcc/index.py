@@ -48,6 +48,10 @@ LEASE_ID: Final = slice(34, 42)
 BIRTH: Final = slice(42, 58)
 BIRTH_MAIN: Final = slice(42, 50)
 
+_STORED_COLUMN: Final = Struct(">17s41x")
+_BIRTH_COLUMN: Final = Struct(">42x16s")
+_REVISION_COLUMNS: Final = Struct(">8sx8s41x")
+
 INVERT: Final = (1 << 64) - 1
 _INVERTED_BYTES: Final = bytes(range(255, -1, -1))
 _BIRTH_END: Final = b"\xff" * 17
@@ -163,11 +167,29 @@ def history_row(birth: bytes, stored: bytes, superseded: int) -> Row:
     return birth + _INVERTED.pack(INVERT - main, INVERT - sub), stored + MAIN.pack(superseded)
 
 
-def history_rows(records: Sequence[bytes], superseded: int) -> Iterator[Row]:
-    """`history_row` of many records, of keys that are alive."""
-    revisions = b"".join([record[MOD] + record[SUB] for record in records])
-    inverted = revisions.translate(_INVERTED_BYTES)
-    packed = MAIN.pack(superseded)
-    steps = range(0, len(inverted), 16)
-    keys = [r[BIRTH] + inverted[at : at + 16] for r, at in zip(records, steps, strict=True)]
-    return zip(keys, [record[STORED] + packed for record in records], strict=True)
+class Columns:
+    """What many records of keys that are alive hold, each field as a list."""
+
+    __slots__ = ("births", "joined", "stored")
+
+    def __init__(self, records: Sequence[bytes]) -> None:
+        self.joined = b"".join(records)
+        self.stored = [one for (one,) in _STORED_COLUMN.iter_unpack(self.joined)]
+        self.births = [one for (one,) in _BIRTH_COLUMN.iter_unpack(self.joined)]
+
+    @property
+    def leased(self) -> bool:
+        """Whether any of them has a lease."""
+        at, size = LEASE_ID.start, RECORD.size
+        return any(self.joined[at + byte :: size].strip(b"\0") for byte in range(8))
+
+    def history_rows(self, superseded: int) -> Iterator[Row]:
+        """`history_row` of each."""
+        packed = MAIN.pack(superseded)
+        inverted = _REVISION_COLUMNS.iter_unpack(self.joined.translate(_INVERTED_BYTES))
+        births = zip(self.births, inverted, strict=True)
+        return zip(
+            [birth + main + sub for birth, (main, sub) in births],
+            [stored + packed for stored in self.stored],
+            strict=True,
+        )

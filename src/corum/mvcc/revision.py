@@ -20,6 +20,7 @@ TOMBSTONE: Final = b"t"
 
 _REVISION: Final = Struct(">QcQ")
 MAIN: Final = Struct(">Q")
+_SUB: Final = Struct("8s")
 
 _SIGNED: Final = 1 << 64
 
@@ -33,7 +34,7 @@ def stored_keys(main: int, sub: int, number: int) -> list[bytes]:
     """Those of `number` puts from (main, sub) on."""
     head = MAIN.pack(main) + b"_"
     subs = pack(f">{number}Q", *range(sub, sub + number))
-    return [head + subs[at : at + 8] for at in range(0, len(subs), 8)]
+    return [head + one for (one,) in _SUB.iter_unpack(subs)]
 
 
 def from_stored_key(stored: bytes) -> tuple[int, int]:
@@ -106,6 +107,9 @@ def encode_kv(
 def encode_tombstones(keys: Sequence[bytes]) -> list[bytes]:
     """The stored values of deletions: KeyValues with the key alone."""
     heads = {size: b"\n" + varint(size) for size in set(map(len, keys))}
+    if len(heads) == 1:
+        (head,) = heads.values()
+        return [head + key for key in keys]
     return [heads[len(key)] + key for key in keys]
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from corum.backend import schema
 from corum.mvcc.index import (
-    BIRTH,
     DEAD,
     HISTORY,
     INDEXED_KEY,
@@ -21,8 +20,8 @@ from corum.mvcc.index import (
     LEASE_ID,
     RECORD,
     STORED,
+    Columns,
     Row,
-    history_rows,
 )
 from corum.mvcc.reads import EVERYTHING, Change, RangeOptions, RangeResult, bounds
 from corum.mvcc.revision import (
@@ -157,41 +156,37 @@ class Write:
             record = self.reads.index.get(key)
             if record is None or record[DEAD]:
                 return 0, []
-            rows = [(key, record)]
-            self._bury(rows)
-            return 1, [record[STORED]]
+            return 1, self._bury([(key, record)])
         start, stop = bounds(key, end)
         prevs: list[bytes] = []
         while True:
             rows = self.reads.index.range(start, stop, _DELETE_CHUNK)
             alive = [row for row in rows if not row[1][DEAD]] if self.reads.dead else rows
-            self._bury(alive)
-            prevs += [record[STORED] for _, record in alive]
+            if alive:
+                prevs += self._bury(alive)
             if len(rows) < _DELETE_CHUNK:
                 return len(prevs), prevs
             start = rows[-1][0] + b"\0"
 
-    def _bury(self, rows: list[Row]) -> None:
-        """Put tombstones on keys alive in these records; written for long lists, column by column:
-        what is the same for all is packed once, and each bucket is told once."""
-        if not rows:
-            return
+    def _bury(self, rows: list[Row]) -> list[bytes]:
+        """Put tombstones on keys alive in these records; their stored keys. Written for long lists,
+        column by column: what is the same for all is packed once, each bucket is told once."""
         main, buckets = self._main, self._buckets
         keys = [key for key, _ in rows]
-        olds = [old for _, old in rows]
+        olds = Columns([old for _, old in rows])
         buried = stored_keys(main, self._sub, len(rows))
         self._sub += len(rows)
-        records = [at + _BURIED + old[BIRTH] for at, old in zip(buried, olds, strict=True)]
+        records = [at + _BURIED + birth for at, birth in zip(buried, olds.births, strict=True)]
         if max(map(len, keys)) <= schema.KEY_SIZE_MAX:
             buckets.current.pending.update(zip(keys, records, strict=True))
         else:
             for key, record in zip(keys, records, strict=True):
                 buckets.put_record(key, record)
-        buckets.history.pending.update(history_rows(olds, main))
+        buckets.history.pending.update(olds.history_rows(main))
         stones = [at + TOMBSTONE for at in buried]
         buckets.key.pending.update(zip(stones, encode_tombstones(keys), strict=True))
         buckets.dead.pending.update(zip(buried, keys, strict=True))
-        for key, old in rows:
+        for key, old in rows if olds.leased else ():
             if old[LEASE_ID] != _NO_LEASE:
                 buckets.leased.pending[old[STORED]] = None
                 self.lease_changes.append((key, LEASE.unpack(old[LEASE_ID])[0], 0))
@@ -200,6 +195,7 @@ class Write:
         self.reads.dead += len(rows)
         if buckets.counts:
             buckets.counts.changed(keys, -1)
+        return olds.stored
 
     def end(self) -> list[Change]:
         """Make it the store's revision; the changes in order, [] when nothing was written."""
