@@ -26,7 +26,7 @@ from corum.backend.bbolt_format import (
     Row,
     fnv1a,
 )
-from corum.backend.bbolt_read import leaf_elements, leaf_rows, page_at
+from corum.backend.bbolt_read import Page, leaf_elements, leaf_rows
 
 MARK_AT: Final = 1_024
 """Place in page 0."""
@@ -88,25 +88,30 @@ class Arrival:
         self._root = 0
         self._whole = False
 
-    def feed(self, data: bytes) -> Iterator[tuple[bytes, list[Row]]]:
+    def feed(self, *pieces: bytes) -> Iterator[tuple[bytes, list[Row]]]:
         """Bucket and rows, ascending, of the pages that are complete. Raises BboltError."""
-        data = self._rest + data if self._rest else data
+        data = b"".join((self._rest, *pieces))
         start, size = 0, len(data)
+        waiting: list[Row] = []
         while size - start >= PAGE_BYTES:
             if self._page < 2:  # the metas, which `Database` checks if it is ever read
                 self._page, start = self._page + 1, start + PAGE_BYTES
                 continue
-            id_, kind, _, overflow = HEADER.unpack_from(data, start)
+            id_, kind, count, overflow = HEADER.unpack_from(data, start)
             stop = start + (1 + overflow) * PAGE_BYTES
             self._check(id_, kind, overflow)
             if stop > size:
                 break
-            rows = self._rows(data, start, stop) if kind == LEAF else []
-            if rows:
-                yield self._spans[self._at].name, rows
+            if kind == LEAF:
+                waiting += self._rows(Page(data, id_, kind, count, start, stop))
             self._root, self._page, start = self._page, self._page + 1 + overflow, stop
-            self._end_of_span()
+            ended = self._end_of_span()
+            if ended is not None and waiting:
+                yield ended, waiting
+                waiting = []
         self._rest = data[start:]
+        if waiting:
+            yield self._spans[self._at].name, waiting
 
     def _check(self, number: int, kind: int, overflow: int) -> None:
         if self._whole:
@@ -118,8 +123,7 @@ class Arrival:
             if not span.first <= number <= number + overflow < span.end:
                 raise BboltError(f"page {number} is not one of bucket {span.name!r}")
 
-    def _rows(self, data: bytes, start: int, stop: int) -> list[Row]:
-        page = page_at(data, start, self._page)._replace(stop=stop)
+    def _rows(self, page: Page) -> list[Row]:
         if self._at == len(self._spans):
             self._check_catalog(leaf_elements(page))
             return []
@@ -138,11 +142,14 @@ class Arrival:
             raise BboltError("the catalog of buckets is not the one that was announced")
         self._whole = True
 
-    def _end_of_span(self) -> None:
-        if self._at < len(self._spans) and self._page == self._spans[self._at].end:
-            self._roots.append(self._root)
-            self._at += 1
-            self._last_key = None
+    def _end_of_span(self) -> bytes | None:
+        """The bucket whose last page that was."""
+        if self._at == len(self._spans) or self._page != self._spans[self._at].end:
+            return None
+        self._roots.append(self._root)
+        self._at += 1
+        self._last_key = None
+        return self._spans[self._at - 1].name
 
     def finish(self) -> None:
         """Nothing more comes. Raises BboltError if something is missing."""

@@ -131,20 +131,21 @@ class Arriving:
         """The first bytes, until there are enough to tell; then None."""
         self.building: Building | None = None
 
-    def write(self, data: bytes) -> None:
+    def write(self, *pieces: bytes) -> None:
         """The next bytes. Raises OSError, BboltError, BackendError."""
         if self._head is not None:
-            data = self._head + data
+            data = b"".join((self._head, *pieces))
             self._head = data if len(data) < HEAD_BYTES else None
             if self._head is not None:
                 return
+            pieces = (data,)
             spans = spans_of(data[:HEAD_BYTES])
             if spans is not None:
                 self.building = Building(self._backend, spans)
         if self.building is not None:
-            self.building.feed(data)
+            self.building.feed(pieces)
         else:
-            self._file.write(data)
+            self._file.writelines(pieces)
 
     def sync(self) -> None:
         """All of the file is on the disk. Raises OSError."""
@@ -189,9 +190,9 @@ class Building:
         self._filling = Filling(self._backend)
         self._indexing = Indexing(self._backend)
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, pieces: Sequence[bytes]) -> None:
         """The next bytes. Raises BboltError, BackendError."""
-        for bucket, rows in self._arrival.feed(data):
+        for bucket, rows in self._arrival.feed(*pieces):
             name = bucket.decode("utf-8", "backslashreplace")
             if name not in schema.ETCD_BUCKETS:
                 continue

@@ -23,10 +23,9 @@ from corum.mvcc.index import (
 from corum.mvcc.revision import (
     REVISION_BYTES,
     TOMBSTONE,
-    decode_kv,
+    facts_of,
     from_stored_key,
     is_tombstone,
-    key_of,
 )
 
 
@@ -82,7 +81,7 @@ class Buckets:
         """Index `stored`, newer than all that is indexed; how many keys more live and are dead."""
         main, sub = from_stored_key(stored)
         dead = is_tombstone(stored)
-        key = key_of(kv)
+        key, create, version, lease = facts_of(kv)
         short = len(key) <= schema.KEY_SIZE_MAX
         old = self.current.get(key) if short else self.long.records.get(key)
         birth = (main, sub)
@@ -98,12 +97,8 @@ class Buckets:
                 live_before = 1
                 self.leased.delete(before)
             self.history.put(*history_row(old[BIRTH], before, main))
-        create = version = lease = 0
         if dead:
             self.dead.put(stored[:REVISION_BYTES], key)
-        else:
-            fields = decode_kv(kv)
-            create, version, lease = fields.create_revision, fields.version, fields.lease
         record = RECORD.pack(main, b"_", sub, dead, create, version, lease, *birth)
         self.put_record(key, record)
         if lease:

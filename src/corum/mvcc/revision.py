@@ -123,6 +123,29 @@ def key_of(kv: bytes) -> bytes:
     return kv[at : at + size]
 
 
+def facts_of(kv: bytes) -> tuple[bytes, int, int, int]:
+    """Key, create revision, version and lease: what the index keeps. The value, of which there may
+    be a megabyte, is passed over; a tombstone has the key alone."""
+    key = key_of(kv)
+    create = version = lease = 0
+    at, end = len(key) + 1, len(kv)
+    at += len(varint(len(key)))
+    while at < end:
+        tag = kv[at]
+        number, at = read_varint(kv, at + 1)
+        if tag == 0x10:
+            create = number
+        elif tag == 0x20:
+            version = number
+        elif tag == 0x2A:
+            at += number
+        elif tag == 0x30:
+            lease = number - _SIGNED if number >> 63 else number
+        elif tag != 0x18:
+            raise ValueError(f"KeyValue with the tag {tag:#x} behind its key")
+    return key, create, version, lease
+
+
 def decode_kv(kv: bytes) -> KeyValue:
     """The fields of an encoded KeyValue, in whatever order they come."""
     key = data = b""

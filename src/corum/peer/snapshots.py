@@ -47,7 +47,7 @@ class Keeper(Protocol):
     """Where received databases go; its methods run in a worker, and raise OSError and the like."""
 
     def create(self) -> Any:
-        """A new temporary file, open for writing."""
+        """A new temporary file; `write` takes its next pieces."""
         ...
 
     def discard(self, file: Any) -> None: ...
@@ -397,7 +397,7 @@ class Reception:
         def write() -> None:
             if self._file is None:
                 self._file = keeper.create()
-            self._file.write(b"".join(waiting))
+            self._file.write(*waiting)
             if whole:
                 keeper.keep(self._file, snapshot.index)
                 keeper.prepare(self._file, snapshot.index, snapshot.term)
