@@ -91,8 +91,8 @@ class Image:
         self._high_water = layout.next + _pages(catalog_bytes)
         self.size = self._high_water * PAGE_BYTES
 
-    def chunks(self) -> Iterator[bytes]:
-        """The file from its first byte to its last, in pieces of 64 KiB or a little more.
+    def chunks(self, least_bytes: int = _CHUNK_BYTES) -> Iterator[bytes]:
+        """The file from its first byte to its last, in pieces of `least_bytes` or a little more.
 
         Raises BboltError if a source does not yield what it did the first time.
         """
@@ -100,14 +100,15 @@ class Image:
         parts = [self._meta(0), self._meta(1)]
         waiting = len(parts) * PAGE_BYTES
         for page in chain.from_iterable(map(layout.pages, self._sources)):
-            parts.append(_render(page))
-            waiting += len(parts[-1])
-            if waiting >= _CHUNK_BYTES:
+            rendered = _render(page)
+            parts += rendered
+            waiting += sum(map(len, rendered))
+            if waiting >= least_bytes:
                 yield b"".join(parts)
                 parts, waiting = [], 0
         if layout != self._layout:
             raise BboltError("the rows changed between two looks at them")
-        parts.append(_leaf_page(layout.next, self._catalog, NESTED))
+        parts += _leaf_page(layout.next, self._catalog, NESTED)
         yield b"".join(parts)
 
     def _meta(self, number: int) -> bytes:
@@ -231,17 +232,18 @@ def _leaf_groups(lists: Iterable[Sequence[Row]]) -> Iterator[tuple[list[Row], in
     yield group, used
 
 
-def _render(page: _LeafPlan | _BranchPlan) -> bytes:
+def _render(page: _LeafPlan | _BranchPlan) -> list[bytes]:
+    """A page in parts, so that values are copied once, when a piece of the file is joined."""
     match page:
         case _LeafPlan(number, rows):
-            if is_unordered(rows):
+            if len(rows) > 1 and is_unordered(rows):
                 raise BboltError(f"the rows for page {number} are not in order")
             return _leaf_page(number, rows, 0)
         case _BranchPlan(number, children):
             return _branch_page(number, children)
 
 
-def _leaf_page(number: int, rows: Sequence[Row], flags: int) -> bytes:
+def _leaf_page(number: int, rows: Sequence[Row], flags: int) -> list[bytes]:
     elements: list[int] = []
     position = len(rows) * ELEMENT_BYTES  # from this element to its key
     for key, value in rows:
@@ -249,23 +251,24 @@ def _leaf_page(number: int, rows: Sequence[Row], flags: int) -> bytes:
         elements += (flags, position, key_bytes, value_bytes)
         position += key_bytes + value_bytes - ELEMENT_BYTES
     head = Struct(f"<{len(elements)}I").pack(*elements)
-    return _page_bytes(number, LEAF, len(rows), b"".join((head, *chain.from_iterable(rows))))
+    return _page_parts(number, LEAF, len(rows), [head, *chain.from_iterable(rows)])
 
 
-def _branch_page(number: int, children: Sequence[Child]) -> bytes:
+def _branch_page(number: int, children: Sequence[Child]) -> list[bytes]:
     elements: list[bytes] = []
     position = len(children) * ELEMENT_BYTES
     for key, child in children:
         elements.append(BRANCH_ELEMENT.pack(position, len(key), child))
         position += len(key) - ELEMENT_BYTES
     keys = [key for key, _ in children]
-    return _page_bytes(number, BRANCH, len(children), b"".join(elements + keys))
+    return _page_parts(number, BRANCH, len(children), elements + keys)
 
 
-def _page_bytes(number: int, kind: int, count: int, body: bytes) -> bytes:
-    pages = _pages(HEADER_BYTES + len(body))
-    page = HEADER.pack(number, kind, count, pages - 1) + body
-    return page.ljust(pages * PAGE_BYTES, b"\0")
+def _page_parts(number: int, kind: int, count: int, body: list[bytes]) -> list[bytes]:
+    used = HEADER_BYTES + sum(map(len, body))
+    pages = _pages(used)
+    header = HEADER.pack(number, kind, count, pages - 1)
+    return [header, *body, bytes(pages * PAGE_BYTES - used)]
 
 
 def _pages(used: int) -> int:

@@ -174,7 +174,7 @@ class Transfer:
         assert snapshot is not None
         snapshot = replace(snapshot, data=self._v2.encode())
         yield frame(encode(replace(self._message, snapshot=snapshot)))
-        yield from image_at(self._view, snapshot).chunks()
+        yield from image_at(self._view, snapshot).chunks(PIECE_BYTES)
 
     def _produced(self, result: Any) -> None:
         self._working = False
