@@ -26,6 +26,7 @@ def test_key_value_as_etcd_writes_it() -> None:
     golden = bytes.fromhex("0a03666f6f100218022001") + b"\x2a\x03bar"
     assert revision.encode_kv(b"foo", 2, 2, 1, b"bar", 0) == golden
     assert revision.decode_kv(golden) == KeyValue(b"foo", 2, 2, 1, b"bar", 0)
+    assert revision.facts_of(b"\n\x03foo") == (b"foo", 0, 0, 0), "a tombstone has the key alone"
     assert revision.encode_tombstones([b"foo", b"k" * 200]) == [
         b"\n\x03foo",
         b"\n\xc8\x01" + b"k" * 200,
@@ -56,6 +57,7 @@ def test_encoding_is_protobufs(
     assert ours == theirs.SerializeToString(deterministic=True)
     assert revision.decode_kv(ours) == KeyValue(key, create, mod, version, data, lease)
     assert revision.key_of(ours) == key
+    assert revision.facts_of(ours) == (key, create, version, lease)
 
 
 @pytest.mark.parametrize("bits", range(0, 64, 7))
