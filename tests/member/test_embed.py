@@ -1,5 +1,6 @@
 """A member in this process, through the port that any client uses."""
 
+import io
 import re
 from pathlib import Path
 from urllib.request import urlopen
@@ -62,6 +63,25 @@ def test_the_disk_is_measured(tmp_path: Path) -> None:
         assert count_of("backend_commit_duration_seconds_count") > 0
         assert count_of("backend_defrag_duration_seconds_count") == 1
         assert count_of("defrag_inflight") == 0
+
+
+def test_traffic_and_maintenance_are_measured() -> None:
+    """Bytes of clients, compactions, snapshots, leases."""
+    with corum.Member() as member, corum.Client(member.endpoint) as client:
+        revision = client.put("k", "v" * 10_000).header.revision
+        client.put("k", "w")
+        client.compact(revision + 1, physical=True)
+        with client.lease(33):
+            pass
+        client.snapshot(io.BytesIO())
+        with urlopen(f"http://{member.endpoint}/metrics", timeout=20) as page:
+            found = dict(re.findall(r"^etcd_(\S+) (\S+)$", page.read().decode(), re.MULTILINE))
+    assert float(found["network_client_grpc_received_bytes_total"]) > 10_000
+    assert float(found["network_client_grpc_sent_bytes_total"]) > 0
+    assert found["debugging_mvcc_db_compaction_total_duration_milliseconds_count"] == "1"
+    assert float(found["debugging_mvcc_db_compaction_last"]) > 1.7e9
+    assert found["debugging_lease_ttl_total_sum"] == "33"
+    assert found["disk_backend_snapshot_duration_seconds_count"] == "1"
 
 
 def test_memory_forgets() -> None:

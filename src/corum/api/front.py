@@ -220,7 +220,7 @@ class Front:
             shape = emulated if self._rules.storage_version else replace(emulated, **NO_STORAGE)
             self.answer(call, status.version(verb, shape, found, found))
         elif path == "/metrics":
-            refresh(self._router.metrics, node, self._router)
+            refresh(self._router.metrics, node, self._router, self._transport.stats())
             page = status.metrics_page(self._router.metrics, process_metrics.lines)
             self.answer(call, page)
         elif path == "/debug/vars":

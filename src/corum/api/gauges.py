@@ -66,6 +66,9 @@ def _server(metrics: Metrics, node: Node, emulated: Emulated) -> None:
     server.heartbeat_send_failures_total.source = lambda: node.slowness.late_heartbeats_total
     server.slow_apply_total.source = lambda: node.slowness.slow_applies_total
     server.quota_backend_bytes.source = lambda: node.space.quota_bytes
+    reconfiguration, installation = node.reconfiguration, node.installation
+    server.learner_promote_successes.source = lambda: reconfiguration.promotions_total
+    server.snapshot_apply_in_progress_total.source = lambda: float(installation.installing)
     server.lease_expired_total.source = lambda: node.leases.expired_total
     server.auth_revision.source = lambda: node.auth.store.revision
     server.id.labels(f"{node.members.local:x}").set(1)
@@ -77,6 +80,7 @@ def _disk(metrics: Metrics, node: Node) -> None:
     disk = metrics.disk
     node.commits.observe = disk.backend_commit_duration_seconds.observe_ns
     node.defragmentation.observe = disk.backend_defrag_duration_seconds.observe_ns
+    node.downloads.observe = disk.backend_snapshot_duration_seconds.observe_ns
     disk.defrag_inflight.source = lambda: float(node.defragmentation.active)
 
 
@@ -96,10 +100,13 @@ def _mvcc(metrics: Metrics, node: Node) -> None:
     mvcc.watcher_total.source = lambda: node.watch.watcher_count
     mvcc.watch_stream_total.source = lambda: node.watch.stream_count
     mvcc.slow_watcher_total.source = lambda: node.watch.slow_count
+    node.compactions.observe = mvcc.db_compaction_total_duration_milliseconds.observe
+    mvcc.db_compaction_last.source = lambda: node.compactions.last_unix_s
     mvcc.db_compaction_keys_total.source = lambda: node.compactions.rows_total
 
 
 def _leases(metrics: Metrics, node: Node) -> None:
+    node.applier.granted = metrics.leases.ttl_total.observe
     metrics.leases.granted_total.source = lambda: node.applier.granted_total
     metrics.leases.revoked_total.source = lambda: node.applier.revoked_total
     metrics.leases.renewed_total.source = lambda: node.leases.renewed_total
@@ -118,12 +125,23 @@ def _peers(metrics: Metrics, node: Node) -> None:
         network.peer_sent_bytes_total.labels(remote).value = found.sent_bytes
         network.peer_received_bytes_total.labels(remote).value = found.received_bytes
         network.peer_sent_failures_total.labels(remote).value = found.fail
+        network.snapshot_send_success.labels(remote).value = found.snapshots_sent
+        network.snapshot_send_failures.labels(remote).value = found.snapshots_lost
+        network.snapshot_receive_success.labels(remote).value = found.snapshots_received
+        network.snapshot_receive_failures.labels(remote).value = found.snapshots_refused
 
 
-def refresh(metrics: Metrics, node: Node, router: Router) -> None:
-    """Families whose children come and go, just before they are shown."""
+def refresh(metrics: Metrics, node: Node, router: Router, moved: Mapping[str, int]) -> None:
+    """Families whose children come and go, and what others count, just before they are shown.
+
+    `moved`: the transport's statistics.
+    """
     server = metrics.server
     _peers(metrics, node)
+    metrics.network.client_grpc_received_bytes_total.value = moved["grpc_received_bytes"]
+    metrics.network.client_grpc_sent_bytes_total.value = moved["grpc_sent_bytes"]
+    for reason, count in node.reconfiguration.promotions_failed.items():
+        server.learner_promote_failures.labels(reason).value = count
     server.alarms.clear()
     for member, alarm in node.alarms.get(0, 0):
         server.alarms.labels(f"{member:x}", _ALARMS.get(alarm, "UNKNOWN")).set(1)

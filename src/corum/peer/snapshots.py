@@ -96,8 +96,10 @@ class Outgoing:
         self._transfers.pop(transfer.call, None)
         node.snapshots_in_flight -= 1
         if ok:
+            transfer.peer.statistics.snapshots_sent += 1
             self._peers.note("sent database snapshot", transfer.peer.id)
         else:
+            transfer.peer.statistics.snapshots_lost += 1
             self._peers.note("failed to send database snapshot", transfer.peer.id, error=why)
             self._peers.unreachable(transfer.peer.id)
         self._peers.snapshot_ended(transfer.peer.id, ok)
@@ -370,9 +372,16 @@ class Reception:
     def cancelled(self) -> None:
         """The sender is gone."""
         self._gone = True
+        self._count(ok=False)
         self._over(self._call)
         if not self._writing:
             self._discard()
+
+    def _count(self, *, ok: bool) -> None:
+        found = self._peers.statistics().get(self.sender)
+        if found is not None:
+            found.snapshots_received += ok
+            found.snapshots_refused += not ok
 
     def _discard(self) -> None:
         file, self._file = self._file, None
@@ -424,6 +433,7 @@ class Reception:
         if self._gone:
             return
         self._gone = True
+        self._count(ok=error is None)
         self._over(self._call)
         if error is None:
             self._peers.reply(self._call, 204)

@@ -90,6 +90,8 @@ class Applier:
         self.tell_at_ns = 0
         """When the watchers may be told again."""
         self.granted_total = 0
+        self.granted: Callable[[float], None] = lambda ttl_s: None
+        """Told of each lease."""
         self.revoked_total = 0
         self.counts = dict.fromkeys(op.NAMES, 0)
         """Entries applied, by operation; the node counts."""
@@ -274,6 +276,7 @@ class Applier:
         except errors.EtcdError as error:
             return error
         self.granted_total += 1
+        self.granted(ttl_s)
         self.backend.put(schema.LEASE, *self.lessor.persist(lease))
         body = b"\x10" + varint(lease) + b"\x18" + varint(ttl_s)
         return self.headers.at(self.store.revision) + body

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from corum.pb import rpc
 from corum.server.operations import COMPACTION
+from corum.values import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     from corum.server.node import Node
@@ -24,6 +25,12 @@ class Compactions:
         self.next_ns = 0
         """When the next slice is due, if there is a compaction."""
         self.rows_total = 0
+        self.last_unix_s = 0.0
+        """When the last one ended."""
+        self.observe: Callable[[float], None] = lambda took_ms: None
+        """Told how long each took."""
+        self._seen: Any = None
+        self._began_ns = 0
 
     def tick(self, now_ns: int) -> None:
         """Time passed: compact, if a policy says so and this member leads."""
@@ -47,11 +54,15 @@ class Compactions:
             return
         compaction = node.store.compaction
         assert compaction is not None
+        if compaction is not self._seen:
+            self._seen, self._began_ns = compaction, now_ns
         removed = compaction.removed
         done = compaction.step(config.compaction_rows)
         self.rows_total += compaction.removed - removed
         if done:
             revision = compaction.revision
+            self.observe((now_ns - self._began_ns) / NS_PER_MS)
+            self.last_unix_s = node.ports.unix_time_ns() / NS_PER_S
             fields = {"compact-revision": revision}
             node.ports.transition("info", "finished scheduled compaction", **fields)
             node.commits.when_durable(lambda: self.finished(revision))

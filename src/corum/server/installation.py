@@ -60,6 +60,11 @@ class Installation:
         node.commits.paused = self._installing
         done(error)
 
+    @property
+    def installing(self) -> bool:
+        """Has Raft taken a snapshot that is not yet in place?"""
+        return self._installing
+
     def keep(self, snapshot: Snapshot) -> None:
         """Raft wants it: its file and its record go to the disk, before anything else does."""
         node = self._node

@@ -85,13 +85,15 @@ class Downloads:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._streams: dict[int, SnapshotStream] = {}
+        self.observe: Callable[[int], None] = lambda took_ns: None
+        """Told how long each took."""
 
     def send_to_client(self, call: int) -> None:
         """Begin to send the backend as it is now."""
         node = self._node
         if len(self._streams) >= DOWNLOADS_MAX:
             raise errors.TOO_MANY_REQUESTS()
-        view = node.backend.view()
+        view, began_ns = node.backend.view(), node.ports.clock_ns()
 
         def open_image() -> tuple[Image, Callable[[], None]]:
             return image_of(view), view.close
@@ -102,13 +104,14 @@ class Downloads:
             node.config.cluster_version if node.config.reports_storage else "",
             node.out,
             node.ports.jobs,
-            lambda done: self._finished(done, view),
+            lambda done: self._finished(done, view, began_ns),
         )
         self._streams[call] = stream
         stream.start()
 
-    def _finished(self, call: int, view: Any) -> None:
+    def _finished(self, call: int, view: Any, began_ns: int) -> None:
         self._streams.pop(call, None)
+        self.observe(self._node.ports.clock_ns() - began_ns)
         view.close()
 
     def blocked(self, call: int) -> bool:

@@ -53,6 +53,10 @@ class LinkStatistics:
         "received_bytes",
         "samples",
         "sent_bytes",
+        "snapshots_lost",
+        "snapshots_received",
+        "snapshots_refused",
+        "snapshots_sent",
         "squares",
         "success",
     )
@@ -60,6 +64,8 @@ class LinkStatistics:
     def __init__(self) -> None:
         self.success = self.fail = self.losses = self.samples = 0
         self.sent_bytes = self.received_bytes = 0
+        self.snapshots_sent = self.snapshots_lost = 0
+        self.snapshots_received = self.snapshots_refused = 0
         self.current_ms = self.average_ms = self.minimum_ms = self.maximum_ms = 0.0
         self.squares = 0.0
         """Sum of squared distances from the average (Welford)."""

@@ -36,6 +36,9 @@ class Reconfiguration:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.conf_state = node.raft_storage.snapshot().conf_state
+        self.promotions_total = 0
+        self.promotions_failed: dict[str, int] = {}
+        """Reason -> how often; those that this member was asked for."""
 
     def propose(
         self, kind: int, member: int, context: bytes, call: Any, answer: Answer | None
@@ -115,18 +118,27 @@ class Reconfiguration:
     def promote(self, member: int, done: Callable[[BaseException | None], None]) -> None:
         """Make a learner that has caught up a voter; a follower has the leader do it."""
         node = self._node
+
+        def told(error: BaseException | None) -> None:
+            if error is None:
+                self.promotions_total += 1
+            else:
+                counts = self.promotions_failed
+                counts[str(error)] = counts.get(str(error), 0) + 1
+            done(error)
+
         try:
             node.members.check_promote(member)
             if not node.is_leader:
-                node.forwarding.promote(member, lambda error: self._promoted(member, error, done))
+                node.forwarding.promote(member, lambda error: self._promoted(member, error, told))
                 return
             self._check_promote(member)
             found = node.members.get(member)
             context = Member(found.id, found.peer_urls).to_json(promote=True)
             kind = raftpb.ConfChangeAddNode
-            self.propose(kind, member, context, None, lambda _, result: done(result))
+            self.propose(kind, member, context, None, lambda _, result: told(result))
         except errors.EtcdError as error:
-            done(error)
+            told(error)
 
     def _promoted(
         self, member: int, error: BaseException | None, done: Callable[[BaseException | None], None]
