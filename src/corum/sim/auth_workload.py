@@ -22,6 +22,8 @@ ROLES: Final = ("s1", "s2")
 ROOT: Final = "root"
 PATIENCE_NS: Final = 12 * NS_PER_S
 TRIES: Final = 20
+ATTEMPTS_MAX: Final = 60
+"""Of each client."""
 KINDS: Final = {
     authpb.Permission.READ: (READ,),
     authpb.Permission.WRITE: (WRITE,),
@@ -58,7 +60,7 @@ class AuthWorkload:
         self._client = client
         self.new_value = new_value
         self._secrets = 0
-        self._think_ns = world.dice.choice((5, 30)) * NS_PER_MS
+        self._think_ns = world.dice.choice((10, 40)) * NS_PER_MS
         self._change_ns = world.dice.choice((60, 300)) * NS_PER_MS
         self._switches = world.dice.choice((0, 1, 3))
 
@@ -226,7 +228,9 @@ class AuthWorkload:
         """Logs in with a password that may be old, works until the token is refused."""
         self.running += 1
         token: Operation | None = None
-        while not is_over():
+        for _ in range(ATTEMPTS_MAX):
+            if is_over():
+                break
             yield client.sleep(self.world.delay(self._think_ns))
             if token is None:
                 token = yield from self.log_in(client, user)

@@ -10,8 +10,8 @@ from typing import Final
 
 from corum.values import value
 
-QUOTAS: Final = (32, 36, 44)
-"""kiB; an empty backend has 20."""
+QUOTAS: Final = (28, 30, 34)
+"""kiB; an empty backend has 20, what is left after all compactions 24 or 28."""
 
 
 @value
@@ -41,8 +41,8 @@ def random_features(seed: int) -> Features:
     """Those of a seed."""
     dice = Random(f"features of {seed}")
     return Features(
-        v2=dice.random() < 0.35,
-        auth=dice.random() < 0.3,
+        v2=dice.random() < 0.3,
+        auth=dice.random() < 0.25,
         quota_bytes=dice.choice(QUOTAS) * 1_024 if dice.random() < 0.25 else 0,
         downgrades=dice.random() < 0.2,
         promotions=dice.random() < 0.8,

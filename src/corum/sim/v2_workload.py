@@ -18,6 +18,8 @@ from corum.values import NS_PER_MS, NS_PER_S
 PLAIN: Final = ("/a", "/b", "/c", "/d/x", "/d/y")
 MORTAL: Final = ("/t0", "/t1", "/d/x")
 FOLDERS: Final = ("/d", "/q")
+OPERATIONS_MAX: Final = 50
+"""Of each client."""
 PATIENCE_NS: Final = 12 * NS_PER_S
 """More than a member takes to give a request up."""
 
@@ -35,7 +37,7 @@ class V2Workload:
         self._values = 0
         self._known: dict[str, tuple[str, int]] = {}
         """Key -> the value and index that somebody was told last."""
-        self._think_ns = world.dice.choice((10, 60)) * NS_PER_MS
+        self._think_ns = world.dice.choice((20, 80)) * NS_PER_MS
         self._impatience = world.dice.choice((0.0, 0.3))
         self.watchers = [V2Watcher(self.client(f"v2wait {key}"), key) for key in ("/", "/a", "/d")]
         self.streams = [V2Stream(self.client("v2stream"), "/", 2 * NS_PER_S)]
@@ -49,13 +51,15 @@ class V2Workload:
 
     def processes(self, is_over: Callable[[], bool]) -> list[Process]:
         """All of them; who makes requests ends when it `is_over`."""
-        found = [self._user(self.client(f"v2client{n}"), is_over) for n in range(3)]
+        found = [self._user(self.client(f"v2client{n}"), is_over) for n in range(2)]
         return [*found, *[each.run() for each in (*self.watchers, *self.streams)]]
 
     def _user(self, client: V2Client, is_over: Callable[[], bool]) -> Process:
         self.running += 1
         kinds, weights = zip(*self._kinds, strict=True)
-        while not is_over():
+        for _ in range(OPERATIONS_MAX):
+            if is_over():
+                break
             make: Callable[[], V2Request] = self.world.dice.choices(kinds, weights)[0]
             found: V2Operation = yield client.ask(make(), self._patience_ns())
             self._learn(found)
