@@ -99,6 +99,8 @@ class Invariants:
             self._written[node.members.local] = (node, terms)
         for entry in entries:
             before = terms.get(entry.index - 1)
+            if entry.index - 1 == storage.snapshot().index:  # a leader's, in place of what it wrote
+                before = storage.snapshot().term
             if (
                 before is None
                 and storage.first_index() - 1 < entry.index <= storage.last_index() + 1
