@@ -103,6 +103,7 @@ class Databases:
 class _File(bytearray):
     """Open for writing."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, *pieces: bytes) -> None:
         """At its end."""
-        self += data
+        for data in pieces:
+            self += data
