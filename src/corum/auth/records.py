@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from corum.auth.permissions import Permission
-from corum.pb.wire import BYTES, VARINT, bytes_field, fields, int_field, read_varint
+from corum.pb.wire import (
+    BYTES,
+    VARINT,
+    bytes_field,
+    bytes_of,
+    fields,
+    int_field,
+    read_varint,
+    text_of,
+)
 from corum.values import value
 
 
@@ -20,11 +29,11 @@ class User:
 
     def encode(self) -> bytes:
         """name (1), password (2), roles (3), options (4, always present)."""
-        name = self.name.encode()
+        name = bytes_of(self.name)
         return (
             (bytes_field(1, name) if name else b"")
             + (bytes_field(2, self.password_hash) if self.password_hash else b"")
-            + b"".join([bytes_field(3, role.encode()) for role in self.roles])
+            + b"".join([bytes_field(3, bytes_of(role)) for role in self.roles])
             + bytes_field(4, int_field(1, self.no_password))
         )
 
@@ -38,7 +47,7 @@ class Role:
 
     def encode(self) -> bytes:
         """name (1), keyPermission (2)."""
-        name = self.name.encode()
+        name = bytes_of(self.name)
         return (bytes_field(1, name) if name else b"") + b"".join(
             [bytes_field(2, encode_permission(each)) for each in self.permissions]
         )
@@ -64,10 +73,10 @@ def decode_user(data: bytes) -> User:
         elif field == 2:
             password_hash = content
         elif field == 3:
-            roles.append(content.decode())
+            roles.append(text_of(content))
         elif field == 4:
             no_password = _number(content, 1) != 0
-    return User(name.decode(), password_hash, tuple(roles), no_password)
+    return User(text_of(name), password_hash, tuple(roles), no_password)
 
 
 def decode_role(data: bytes) -> Role:
@@ -81,7 +90,7 @@ def decode_role(data: bytes) -> Role:
             parts = dict(_contents(content))
             kind = _number(content, 1)
             permissions.append(Permission(kind, parts.get(2, b""), parts.get(3, b"")))
-    return Role(name.decode(), tuple(permissions))
+    return Role(text_of(name), tuple(permissions))
 
 
 def _contents(data: bytes) -> Iterator[tuple[int, bytes]]:

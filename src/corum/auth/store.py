@@ -15,6 +15,7 @@ from corum.auth.passwords import CheckPassword
 from corum.auth.permissions import FROM_KEY, READWRITE, Access, Permission
 from corum.auth.records import Role, User, decode_role, decode_user
 from corum.backend import Backend, schema
+from corum.pb.wire import bytes_of
 from corum.values import value
 
 ROOT: Final = "root"
@@ -115,7 +116,7 @@ class AuthStore:
             raise errors.INVALID_AUTH_MGMT()
         self._user(name)
         del self._users[name]
-        self._backend.delete(schema.AUTH_USERS, name.encode())
+        self._backend.delete(schema.AUTH_USERS, bytes_of(name))
         self._advance()
         self._access.pop(name, None)
         self._tokens.forget_user(name)
@@ -135,7 +136,7 @@ class AuthStore:
             self._role(role)
         if role in user.roles:
             return
-        roles = tuple(sorted((*user.roles, role), key=str.encode))
+        roles = tuple(sorted((*user.roles, role), key=bytes_of))
         self._put_user(User(name, user.password_hash, roles, user.no_password))
         self._advance()
 
@@ -154,7 +155,7 @@ class AuthStore:
         return list(self._user(name).roles)
 
     def user_list(self) -> list[str]:
-        return sorted(self._users, key=str.encode)
+        return sorted(self._users, key=bytes_of)
 
     # -- roles ---------------------------------------------------------------------------------
 
@@ -172,7 +173,7 @@ class AuthStore:
             raise errors.INVALID_AUTH_MGMT()
         self._role(name)
         del self._roles[name]
-        self._backend.delete(schema.AUTH_ROLES, name.encode())
+        self._backend.delete(schema.AUTH_ROLES, bytes_of(name))
         for user in list(self._users.values()):
             if name in user.roles:
                 self._without_role(user, name)
@@ -184,7 +185,7 @@ class AuthStore:
         return [_EVERYTHING] if name == ROOT else list(role.permissions)
 
     def role_list(self) -> list[str]:
-        return sorted(self._roles, key=str.encode)
+        return sorted(self._roles, key=bytes_of)
 
     def role_grant_permission(self, name: str, permission: Permission | None) -> None:
         """The same range again replaces the kind. Raises PERMISSION_NOT_GIVEN, ROLE_NOT_FOUND.
@@ -323,12 +324,12 @@ class AuthStore:
     def _put_user(self, user: User) -> None:
         self._users[user.name] = user
         self._access.pop(user.name, None)
-        self._backend.put(schema.AUTH_USERS, user.name.encode(), user.encode())
+        self._backend.put(schema.AUTH_USERS, bytes_of(user.name), user.encode())
 
     def _put_role(self, role: Role) -> None:
         self._roles[role.name] = role
         self._access.clear()
-        self._backend.put(schema.AUTH_ROLES, role.name.encode(), role.encode())
+        self._backend.put(schema.AUTH_ROLES, bytes_of(role.name), role.encode())
 
     def _without_role(self, user: User, role: str) -> None:
         roles = tuple([each for each in user.roles if each != role])
@@ -343,5 +344,5 @@ class AuthStore:
 def _check_name(name: str, empty: type[errors.EtcdError]) -> None:
     if not name:
         raise empty()
-    if len(name.encode()) > schema.KEY_SIZE_MAX:  # the bucket cannot hold it; etcd has no limit
+    if len(bytes_of(name)) > schema.KEY_SIZE_MAX:  # the bucket cannot hold it; etcd has no limit
         raise errors.INVALID_AUTH_MGMT()

@@ -110,3 +110,13 @@ def fields(data: bytes) -> list[tuple[int, int, int, int]]:
             raise ValueError(f"field {field} is cut off")
         found.append((field, kind, start, at))
     return found
+
+
+def text_of(data: bytes) -> str:
+    """Text that should be UTF-8; what is none becomes surrogates."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def bytes_of(text: str) -> bytes:
+    """The inverse of `text_of`."""
+    return text.encode("utf-8", "surrogateescape")

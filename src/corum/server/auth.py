@@ -28,7 +28,7 @@ from corum.auth import (
 from corum.auth.passwords import COST_DEFAULT, COST_MAX, COST_MIN
 from corum.auth.records import encode_permission
 from corum.pb import raft_internal
-from corum.pb.wire import bytes_field, int_field
+from corum.pb.wire import bytes_field, bytes_of, int_field
 from corum.server import operations as op
 from corum.server.gate import Gate, OpenGate
 from corum.values import NS_PER_S
@@ -300,7 +300,7 @@ class Auth:
 
 def _strings(names: list[str]) -> bytes:
     """Field 2 of an answer, repeated."""
-    return b"".join([bytes_field(2, name.encode()) for name in names])
+    return b"".join([bytes_field(2, bytes_of(name)) for name in names])
 
 
 def _done(_: None) -> bytes:

@@ -20,7 +20,8 @@ from corum.lease import Lessor
 from corum.mvcc import txn
 from corum.mvcc.txn import Plan, plan_of
 from corum.pb import raft_internal, rpc
-from corum.pb.wire import bytes_field, int_field
+from corum.pb.lenient import internal_request
+from corum.pb.wire import bytes_field, bytes_of, int_field
 from corum.server import operations as op
 from corum.server.reads import Read
 from corum.values import LeaseId
@@ -119,7 +120,7 @@ class Gate:
         """
         check = self._committed.get(operation)
         if check is not None:
-            whole = raft_internal.InternalRaftRequest.FromString(data)
+            whole = internal_request(data)
             header = whole.header
             who = Identity(header.username, header.auth_revision)
             check(who, getattr(whole, _FIELDS[operation]))
@@ -272,5 +273,5 @@ _FIELDS: Final[dict[int, str]] = {
 @lru_cache(1_024)
 def mark(who: Identity) -> bytes:
     """What a RequestHeader says of the user: username (2), auth_revision (3)."""
-    user = bytes_field(_USER, who.user.encode()) if who.user else b""
+    user = bytes_field(_USER, bytes_of(who.user)) if who.user else b""
     return user + int_field(_REVISION, who.revision)

@@ -18,6 +18,7 @@ from corum.membership.members import Members
 from corum.mvcc.store import Store
 from corum.mvcc.watch import WatchHub
 from corum.pb import raft_internal, rpc
+from corum.pb.lenient import internal_request
 from corum.raft import (
     Entry,
     EntryType,
@@ -61,6 +62,7 @@ from corum.server.snapshotting import Snapshotting
 from corum.server.space import CORRUPT, NOSPACE, PUT_COST, Alarms, Space
 from corum.server.v2 import V2
 from corum.server.v2 import decode as decode_v2
+from corum.server.v2_guard import V2_ENTRY
 from corum.values import NS_PER_MS, LeaseId
 
 BACKLOG_BATCHES: Final = 4
@@ -537,8 +539,10 @@ class Node:
         try:
             whole = raft_internal.InternalRaftRequest.FromString(entry.data)
         except Exception:  # upb's DecodeError: a v2 request stands in the log as itself
-            request_id, v2_request = decode_v2(entry.data)
-            return op.V2_REQUEST, v2_request, self.proposals.waiting.pop(request_id, None)
+            if entry.data.startswith(V2_ENTRY):
+                request_id, v2_request = decode_v2(entry.data)
+                return op.V2_REQUEST, v2_request, self.proposals.waiting.pop(request_id, None)
+            whole = internal_request(entry.data)
         request_id = whole.header.ID or whole.ID
         for field, message in whole.ListFields():
             if field.number not in (op.HEADER, 1):

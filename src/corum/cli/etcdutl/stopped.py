@@ -15,7 +15,7 @@ from corum import v2store
 from corum.backend import schema
 from corum.backend.saved import Saved, open_saved, value_in
 from corum.member.forced import members_after
-from corum.pb import raft_internal
+from corum.pb.lenient import internal_request
 from corum.raft.messages import Entry, EntryType, Snapshot
 from corum.server.v2 import decode as decode_v2
 from corum.v2store import Request
@@ -67,7 +67,7 @@ def request_of(entry: Entry) -> Request | Any | None:
     if entry.type != EntryType.NORMAL or not entry.data:
         return None
     try:
-        return raft_internal.InternalRaftRequest.FromString(entry.data)
+        return internal_request(entry.data)
     except DecodeError:
         pass
     try:
