@@ -1,6 +1,6 @@
 """Names in the log that are no UTF-8, as Go members let them in."""
 
-from google.protobuf.message import Message
+from typing import Any
 
 from corum.auth import AuthStore, SimpleTokens
 from corum.backend import schema
@@ -10,7 +10,7 @@ from corum.server import operations as op
 from server.lone import Lone
 
 
-def spoilt(name: str, request: Message, username: str = "") -> bytes:
+def spoilt(name: str, request: Any, username: str = "") -> bytes:
     """An entry with `request`, each Q in it a byte that UTF-8 does not know."""
     header = raft_internal.RequestHeader(ID=5, username=username, auth_revision=1)
     whole = raft_internal.InternalRaftRequest(header=header, **{name: request})
