@@ -85,6 +85,20 @@ def test_a_wall_clock_that_jumps_is_told_and_counts_for_nothing(jump_s: int) -> 
     assert tokens.identify(token, 1, member.now_ns) is not None
 
 
+def test_a_long_turn_is_no_jump() -> None:
+    """The time of a turn is that of its beginning."""
+    member = Lone()
+    member.turn(100)
+    said = len(member.lines)
+
+    def slow() -> None:
+        member.now_ns += 2 * NS_PER_S
+
+    member.turn(100, slow)
+    member.turn(100)
+    assert "the wall clock jumped" not in member.lines[said:]
+
+
 def test_a_slow_sync_is_told(tmp_path: Any) -> None:
     """More than a second, as etcd warns."""
     wal = Wal.create(tmp_path / "wal", b"\x08\x01\x10\x02", segment_bytes=1 << 20)

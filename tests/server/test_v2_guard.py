@@ -6,6 +6,8 @@ import pytest
 
 from corum import errors
 from corum.membership.members import Member
+from corum.raft import Entry, MemoryStorage
+from corum.server import proposals
 from corum.server.v2_guard import HELD_MAX, HOLD_NS
 from corum.v2store import Event, Request
 from corum.values import NS_PER_MS, MemberId
@@ -97,6 +99,45 @@ def test_it_is_refused_when_nothing_is_heard(lone: Lone) -> None:
     assert "was not reached yet" in str(client.told)
     with pytest.raises(errors.EtcdError, match="was not reached yet"):
         Client(lone)
+
+
+def test_the_wait_begins_with_the_process(lone: Lone) -> None:
+    """The list is looked at before the first turn, when the node does not know the time yet."""
+    lone.now_ns += HOLD_NS + 1
+    lone.node.members.by_id[OTHER] = Member(OTHER, ["http://127.0.0.1:1"])
+    lone.node.v2.guard.members_changed()
+    client = Client(lone)
+    assert not client.told
+    runs(lone, "3.5.1")
+    assert carried_out(client)
+
+
+def test_who_waited_is_refused_when_there_is_no_room(
+    lone: Lone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As who comes then; the member goes on."""
+    add(lone)
+    clients = [Client(lone), Client(lone)]
+    monkeypatch.setattr(proposals, "PENDING_MAX", 1)
+    runs(lone, "3.5.1")
+    assert carried_out(clients[0])
+    assert "too many requests" in str(clients[1].told)
+
+
+def test_the_log_is_searched_once(lone: Lone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are refused while a member has not started yet."""
+    add(lone)
+    searched: list[int] = []
+    entries = MemoryStorage.entries
+
+    def counted(storage: MemoryStorage, low: int, high: int) -> list[Entry]:
+        searched.append(high - low)
+        return entries(storage, low, high)
+
+    monkeypatch.setattr(MemoryStorage, "entries", counted)
+    for _ in range(3):
+        assert not Client(lone).told
+    assert len(searched) == 1, searched
 
 
 def test_only_so_many_wait(lone: Lone) -> None:

@@ -369,7 +369,8 @@ class Node:
         self.v2.tick(now_ns)
         self.auth.tick(now_ns)
         self.corruption.tick(now_ns)
-        self.slowness.tick(now_ns, self.ports.unix_time_ns())
+        read_ns = self.ports.clock_ns()  # this turn may have begun long ago
+        self.slowness.tick(now_ns, self.ports.unix_time_ns() - (read_ns - now_ns))
         self.compactions.tick(now_ns)
         self._say(self.watch.tick(now_ns))
 

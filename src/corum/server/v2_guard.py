@@ -41,7 +41,8 @@ class Guard:
         self._unknown: dict[int, int] = {}
         """Since when (ns) others are on the list of whom nothing was heard."""
         self._held: deque[tuple[Request, Any, Answer, int]] = deque()
-        self._v2_at = 0  # index of an entry with a v2 request
+        self._v2_at = 0  # index of the last entry with a v2 request, of those looked at
+        self._looked_at = 0  # of the last entry looked at
 
     # ---- what is known
 
@@ -51,7 +52,7 @@ class Guard:
         others = [one for one in members.by_id if one != members.local]
         since = self._unknown
         self._runs = {one: self._runs[one] for one in others if one in self._runs}
-        now_ns = self._node.now_ns
+        now_ns = self._node.ports.clock_ns()  # the node's own begins with its first turn
         self._unknown = {one: since.get(one, now_ns) for one in others if one not in self._runs}
         self._look()
 
@@ -97,10 +98,13 @@ class Guard:
         held = self._held
         while held and (not may_end or refusal is None or now_ns >= held[0][3]):
             request, call, answer, _ = held.popleft()
-            if refusal is None:
-                self._v2.queue(request, call, answer)
-            else:
-                self._node.refuse(call, refusal)
+            try:
+                if refusal is None:
+                    self._v2.queue(request, call, answer)
+                else:
+                    self._node.refuse(call, refusal)
+            except errors.EtcdError as error:  # too many wait already
+                self._node.refuse(call, error)
 
     def _doubt(self) -> tuple[errors.EtcdError | None, bool]:
         """(why requests are refused, whether that may be over in a moment)."""
@@ -130,16 +134,20 @@ class Guard:
         return 0
 
     def _log_has_v2(self) -> bool:
+        """Of what is committed: others may still take the place of the rest."""
         storage = self._node.raft_storage
         first = storage.first_index()
-        if self._v2_at < first:
+        last = min(storage.last_index(), self._node.committed)
+        new = max(first, self._looked_at + 1)
+        if new <= last:
+            self._looked_at = last
             self._v2_at = next(
                 (
                     entry.index
-                    for entry in reversed(storage.entries(first, storage.last_index() + 1))
+                    for entry in reversed(storage.entries(new, last + 1))
                     if entry.type == EntryType.NORMAL and entry.data[:1] == V2_ENTRY
                 ),
-                0,
+                self._v2_at,
             )
         return self._v2_at >= first
 

@@ -142,6 +142,11 @@ class Heard:
     """[from, to) indexes that the history of a member did not have any more."""
     over: bool = False
 
+    @property
+    def next(self) -> int:
+        """The first index that was not heard of yet."""
+        return int(self.events[-1]["node"]["modifiedIndex"]) + 1 if self.events else self.begin
+
 
 class V2Watcher:
     """Waits for the next event, again and again; what it missed meanwhile is in the history."""

@@ -78,11 +78,14 @@ class V2Workload:
             self._known[node["key"]] = (node["value"], node["modifiedIndex"])
 
     def caught_up(self) -> bool:
-        """Do all who wait know of everything?"""
+        """Do all who wait, and the streams that are open, know of everything?"""
+        streams = [(each, heard) for each in self.streams for heard in each.heard if not heard.over]
         return all(
             each.next > last_heard(self.record, each.request, heard)
             for each in self.watchers
             for heard in each.heard
+        ) and all(
+            heard.next > last_heard(self.record, each.request, heard) for each, heard in streams
         )
 
     # ---- requests
