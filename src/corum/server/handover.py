@@ -21,19 +21,19 @@ class Handover:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._target = 0
         self._deadline_ns = 0
-        self._waiting: list[Done] = []
+        self._waiting: list[tuple[int, Done]] = []
+        """(who is to lead, who wants to know)."""
 
     def start(self, target: int, done: Done) -> None:
-        """Hand over to `target`; `done` when it leads, or with TIMEOUT."""
+        """Hand over to `target`; `done` when it leads, or with an error when another one does or
+        nobody soon. A newer wish replaces an older one."""
         node = self._node
         if target == node.leader:
             done(None)
             return
-        self._target = target
         self._deadline_ns = node.now_ns + node.config.election_ms * NS_PER_MS
-        self._waiting.append(done)
+        self._waiting.append((target, done))
         node.raft.transfer_leader(target)
 
     def leave(self) -> None:
@@ -44,18 +44,19 @@ class Handover:
 
     def leader_changed(self) -> None:
         """Somebody leads, or nobody."""
-        if self._waiting and self._node.leader not in (0, self._node.members.local):
-            self._finish(None)
+        leader = self._node.leader
+        if self._waiting and leader not in (0, self._node.members.local):
+            self._finish(leader)
 
     def tick(self, now_ns: int) -> None:
         """Give up in time."""
         if self._waiting and now_ns >= self._deadline_ns:
-            self._finish(errors.EtcdError(errors.UNKNOWN, TOO_LONG))
+            self._finish(0)
 
-    def _finish(self, error: BaseException | None) -> None:
+    def _finish(self, leader: int) -> None:
         waiting, self._waiting = self._waiting, []
-        for done in waiting:
-            done(error)
+        for target, done in waiting:
+            done(None if target == leader else errors.EtcdError(errors.UNKNOWN, TOO_LONG))
 
     def successor(self) -> int:
         """Who should lead when this one stops: the voter that is reachable longest; 0: nobody."""
