@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from corum.cli.etcdctl_v2 import api, commands, members
 from oracle import servers
 
 sys.path.append(str(Path(__file__).parent))
@@ -194,6 +196,28 @@ def asked_both(go_tools: Path, endpoints: str, words: list[str]) -> tuple[object
     ]  # fmt: skip
     go, our = ((one.returncode, one.stdout, one.stderr) for one in done)
     return go, our
+
+
+def test_health_is_asked_for_ever(
+    tmp_path: Path,
+    our_program: servers.Program,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each round has the whole time limit, not what the ones before it have left."""
+    asleep_s: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        if len(asleep_s) == 2:
+            raise KeyboardInterrupt
+        asleep_s.append(seconds)
+
+    monkeypatch.setattr(members, "sleep", sleep)
+    monkeypatch.setattr(api, "monotonic", lambda: time.monotonic() + sum(asleep_s))
+    with servers.running(our_program, tmp_path) as server, pytest.raises(KeyboardInterrupt):
+        commands.run(["--endpoints", server.client_url, "cluster-health", "--forever"])
+    assert asleep_s == [10, 10]
+    assert capsys.readouterr().out.count("cluster is healthy") == 3
 
 
 def test_no_v2_and_no_server_are_told_alike(

@@ -136,6 +136,10 @@ class Api:
         if not values.boolean("no-sync"):
             self._sync()
 
+    def begin_again(self) -> None:
+        """Another round of a command without end: it has the whole --total-timeout."""
+        self._end = monotonic() + self._total_s
+
     def get(self, path: str, query: Mapping[str, str] | None = None, **options: Any) -> Answer:
         return self.request("GET", path, query=query, **options)
 
@@ -167,13 +171,13 @@ class Api:
             sent = True
             try:
                 answer = self._once(verb, endpoint, target, body, headers, wait=wait)
-            except TimeoutError:
-                if monotonic() >= self._end:
-                    raise Expired from None
-                problem = f"client: endpoint {endpoint} exceeded header timeout"
             except (OSError, HTTPException) as failed:
                 problem = _dial_text(endpoint, failed)
                 sent = not isinstance(failed, ConnectionRefusedError)
+                if isinstance(failed, TimeoutError) and not wait:  # else it is the kernel's
+                    if monotonic() >= self._end:
+                        raise Expired from None
+                    problem = f"client: endpoint {endpoint} exceeded header timeout"
             else:
                 if answer.status < 300:
                     return answer

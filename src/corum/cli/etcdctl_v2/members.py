@@ -121,6 +121,7 @@ def health(run: Run) -> int:
         print()
         sys.stdout.flush()
         sleep(HEALTH_PERIOD_S)
+        run.api.begin_again()
 
 
 def _unlisted(failure: Failure) -> int:
