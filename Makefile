@@ -61,7 +61,8 @@ sim: build ## the simulator, one member and three; SEEDS=1-1000 JOBS=2
 	@$(BIN)/python -m corum.sim --seeds $(or $(SEEDS),1-100) --jobs $(or $(JOBS),2) --members 3
 
 compat: build $(if $(shell command -v go),.build/.go) ## the long differential and process tests
-	@$(BIN)/python -m pytest tests/compat tests/process tests/process_cluster tests/recipes tests/acceptance tests/neighbours --long
+	@$(BIN)/python -m pytest tests/compat tests/process tests/process_cluster tests/recipes tests/acceptance tests/neighbours \
+	  tests/api_v2 tests/docs tests/etcdutl tests/sim --long
 
 wheel: .venv/.deps ## one wheel that installs where there is no Rust
 	@$(BIN)/maturin build --release -q --out dist && ls dist
