@@ -118,6 +118,40 @@ def test_cut_begins_the_next_segment(directory: Path) -> None:
     assert [entry.index for entry in read(directory).entries] == list(range(1, 23))
 
 
+def test_what_was_replaced_below_a_snapshot_does_not_come_back(directory: Path) -> None:
+    """Entries 5 to 8 of term 1 were never committed: others took the place from 3 on."""
+    wal = create(directory)
+    save(wal, entries(1, 8), commit=2)
+    save(wal, entries(3, 4, term=2), commit=4)
+    perform(wal.save_snapshot(WalSnapshot(4, 2)))
+    wal.close()
+    assert read(directory, WalSnapshot(4, 2)).entries == []
+    wal = reopen(directory, WalSnapshot(4, 2))
+    save(wal, entries(5, 6, term=3), commit=5)
+    wal.close()
+    assert read(directory, WalSnapshot(4, 2)).entries == entries(5, 6, term=3)
+
+
+@pytest.mark.parametrize("index", [3, 4])
+def test_what_a_leaders_snapshot_replaced_does_not_come_back(directory: Path, index: int) -> None:
+    """The log's own entry at its index was another one, or it had none; behind a snapshot that the
+    member made itself, entries stay."""
+    wal = create(directory)
+    save(wal, entries(1, 2), commit=2)
+    save(wal, entries(3, 8, term=1), commit=2)
+    start = WalSnapshot(index, 2)
+    perform(wal.save_snapshot(start))
+    perform(wal.save(HardState(2, 1, index), [], must_sync=True))
+    wal.close()
+    assert read(directory, start).entries == []
+    own = directory.with_name("own")
+    wal = create(own)
+    save(wal, entries(1, 8), commit=index)
+    perform(wal.save_snapshot(WalSnapshot(index, 1)))
+    wal.close()
+    assert read(own, WalSnapshot(index, 1)).entries == entries(index + 1, 8)
+
+
 def test_a_snapshot_without_entries_behind_it_names_the_next_segment(directory: Path) -> None:
     """Also after a restart: a segment named older would hide the snapshot's record for ever."""
     wal = create(directory)

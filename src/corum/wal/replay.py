@@ -122,6 +122,8 @@ class _Reader:
         self.hard_state = HardState()
         self.entries: list[Entry] = []
         self.last_index = 0
+        self._term_at_start: int | None = start.term if not start.index else None
+        """Of the log's own entry with the snapshot's index, if it has one."""
 
     def read(self, path: Path, found: Sequence[records.Frame]) -> None:
         """Take in the records of one segment, checked already."""
@@ -145,6 +147,8 @@ class _Reader:
         self.last_index = entry.index
         place = entry.index - self.start.index - 1
         if place < 0:
+            self._term_at_start = entry.term if place == -1 else None
+            self.entries.clear()
             return
         if place > len(self.entries):
             raise WalCorrupt(path, offset, f"wal: slice bounds out of range, entry {entry.index}")
@@ -164,6 +168,8 @@ class _Reader:
         if snapshot.term != self.start.term:
             raise WalCorrupt(path, offset, "wal: snapshot mismatch")
         self.matched = True
+        if self._term_at_start != snapshot.term:  # a leader's: it replaced all that was here
+            self.entries.clear()
 
 
 def valid_snapshots(directory: Path) -> list[WalSnapshot]:
