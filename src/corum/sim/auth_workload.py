@@ -127,7 +127,9 @@ class AuthWorkload:
             spawn(self._try(client, user, put, token))
 
     def _try(self, client: Client, user: str, request: Any, token: Operation) -> Process:
+        self.running += 1
         yield from self.attempt(client, user, "KV/Put", request, token)
+        self.running -= 1
 
     def enable(self, client: Client) -> Process:
         """Authentication is on, for which there must be a root."""
