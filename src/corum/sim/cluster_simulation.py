@@ -173,6 +173,8 @@ class ClusterSimulation(Acts[ClusterWorkload]):
             self._alarms_end()
         if self.workload.auth is not None:
             self._until("nobody is told of rights", self._probe_rights)
+            complaint = "the last requests are not answered"
+            self.act(lambda: not self.workload.busy(), complaint, CONVERGED_NS)
         if self.workload.v2 is not None:
             self._let_v2_keys_expire(self.workload.v2)
         before = self.everything()
