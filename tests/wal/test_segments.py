@@ -144,6 +144,12 @@ def test_what_a_leaders_snapshot_replaced_does_not_come_back(directory: Path, in
     perform(wal.save(HardState(2, 1, index), [], must_sync=True))
     wal.close()
     assert read(directory, start).entries == []
+    backup = directory.with_name("backup")
+    wal = create(backup)
+    save(wal, entries(index + 1, 8, term=2), commit=8)
+    perform(wal.save_snapshot(start))
+    wal.close()
+    assert read(backup, start).entries == entries(index + 1, 8, term=2)
     own = directory.with_name("own")
     wal = create(own)
     save(wal, entries(1, 8), commit=index)

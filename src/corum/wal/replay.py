@@ -122,8 +122,9 @@ class _Reader:
         self.hard_state = HardState()
         self.entries: list[Entry] = []
         self.last_index = 0
-        self._term_at_start: int | None = start.term if not start.index else None
-        """Of the log's own entry with the snapshot's index, if it has one."""
+        self._term_at_start: int | None = None
+        """Of the log's own entry with the snapshot's index. A back-up has none, but entries behind
+        the snapshot, and that comes last."""
 
     def read(self, path: Path, found: Sequence[records.Frame]) -> None:
         """Take in the records of one segment, checked already."""
@@ -168,8 +169,8 @@ class _Reader:
         if snapshot.term != self.start.term:
             raise WalCorrupt(path, offset, "wal: snapshot mismatch")
         self.matched = True
-        if self._term_at_start != snapshot.term:  # a leader's: it replaced all that was here
-            self.entries.clear()
+        if self._term_at_start not in (None, snapshot.term):
+            self.entries.clear()  # a leader's: it replaced what was here
 
 
 def valid_snapshots(directory: Path) -> list[WalSnapshot]:
