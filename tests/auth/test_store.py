@@ -215,9 +215,11 @@ def test_admins_and_the_curious(enabled: AuthStore) -> None:
 
 
 def test_tokens_are_told(backend: MemoryBackend) -> None:
-    """A deleted user, a changed password, authentication turned off."""
+    """A deleted user, a changed password, authentication turned off, a snapshot that may hold any
+    of these."""
     tokens = Tokens()
     store = AuthStore(backend, tokens)
+    tokens.forgotten.clear()
     store.user_add("root", b"h")
     store.user_grant_role("root", "root")
     store.user_add("u", b"h")
@@ -226,6 +228,8 @@ def test_tokens_are_told(backend: MemoryBackend) -> None:
     store.user_delete("u")
     store.disable()
     assert tokens.forgotten == ["u", "u", "*"]
+    store.restore(backend)
+    assert tokens.forgotten[3:] == ["*"]
 
 
 def test_everything_comes_back_from_the_buckets(enabled: AuthStore, backend: MemoryBackend) -> None:

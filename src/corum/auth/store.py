@@ -64,8 +64,13 @@ class AuthStore:
         self.restore(backend)
 
     def restore(self, backend: Backend) -> None:
-        """Take everything from the buckets (at start, or after a snapshot was installed)."""
+        """Take everything from the buckets (at start, or after a snapshot was installed).
+
+        Tokens are forgotten: of what a snapshot leaps over, a change of a password or the user's
+        deletion may have ended them (etcd keeps them).
+        """
         self._backend = backend
+        self._tokens.forget_all()
         self.enabled = backend.get(schema.AUTH, _ENABLED_KEY) == b"\x01"
         self.revision = schema.from_u64(backend.get(schema.AUTH, _REVISION_KEY))
         users = [decode_user(data) for _, data in backend.range(schema.AUTH_USERS)]
