@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corum import errors, v2store
 from corum.membership.members import Member, Members
 from corum.pb import etcdserver
-from corum.pb.wire import bytes_field, varint
+from corum.pb.wire import bytes_field, text_of, varint
 from corum.raft import Entry, EntryType
 from corum.server.operations import V2_REQUEST
 from corum.server.proposals import Answer
@@ -220,7 +220,7 @@ def decode(data: bytes) -> tuple[int, Request]:
 
 def _text(found: Any) -> str:
     """Go members propose what is no UTF-8, too, and protobuf gives that as bytes."""
-    return found if isinstance(found, str) else found.decode("utf-8", "surrogateescape")
+    return found if isinstance(found, str) else text_of(found)
 
 
 def _nobody_waits(call: Any, result: Any) -> None:
